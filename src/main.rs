@@ -1,0 +1,3 @@
+//! The binary of jet-session.
+
+fn main() {}
