@@ -17,8 +17,10 @@
 //! | `rpc` | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | `server` | the composition root: configuration to running server to drained server | everything above |
 //! | `cli` | the command line, a client like any other beside `serve` | proto, server |
-//! | `proto` | generated code | – |
+//! | [`proto`] | generated code | – |
 //!
 //! Where would a new JET call go? Its messages into `proto/`, its type, decision and refusals into
 //! `domain/call/`, its parsing and its answer into `rpc/convert.rs`, and one line into the service in
 //! `rpc/`. Nothing else changes.
+
+pub mod proto;
