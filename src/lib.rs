@@ -11,7 +11,7 @@
 //!
 //! | module | what it does | may use |
 //! |---|---|---|
-//! | `domain` | the contract: phases, sessions, calls, JET errors; pure | std, thiserror |
+//! | [`domain`] | the contract: phases, sessions, calls, JET errors; pure | std, thiserror |
 //! | `store` | remembering: the trait and its backends | domain |
 //! | `engine` | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | `rpc` | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
@@ -23,4 +23,5 @@
 //! `domain/call/`, its parsing and its answer into `rpc/convert.rs`, and one line into the service in
 //! `rpc/`. Nothing else changes.
 
+pub mod domain;
 pub mod proto;

@@ -1,0 +1,250 @@
+//! An instance: its record, its phase and its sessions, and the decisions that need all three.
+
+use crate::domain::call::{Call, Refused, Stamp};
+use crate::domain::event::Change;
+use crate::domain::id::{InstanceId, Labels, Uid};
+use crate::domain::jet_err::JetErr;
+use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
+use crate::domain::limits::NAMED_SESSIONS_MAX;
+use crate::domain::refusal::{Blocking, Facts, Quota, Refusal};
+use crate::domain::table::{Floor, SessionTable};
+use crate::domain::time::Timestamp;
+
+/// What is remembered of an instance beside its sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceRecord {
+    /// Its name.
+    pub id: InstanceId,
+    /// Tells it apart from others that had the name before.
+    pub uid: Uid,
+    /// How people find it.
+    pub labels: Labels,
+    /// How many sessions it may have.
+    pub max_sessions: u32,
+    /// What an answer promises.
+    pub durability: Durability,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its phase, labels or limits last changed.
+    pub updated: Timestamp,
+    /// Where its numbers began.
+    pub floor: Floor,
+    /// The phase in which it comes back when the server starts again.
+    pub resting: Resting,
+}
+
+/// The phases in which an instance can be found at a start of the server; all others are on the way
+/// to one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resting {
+    /// It waits to be initialised.
+    Created,
+    /// It is initialised at once.
+    Ready,
+    /// It is initialised at once and stays stopped.
+    Stopped,
+}
+
+/// What an answer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Nothing is answered before it is durable.
+    #[default]
+    Flush,
+    /// Answers come first and become durable soon after (`JET_bitCommitLazyFlush` in spirit).
+    Lazy,
+}
+
+/// How an instance is terminated (`JetTerm2` and its grbits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TerminateMode {
+    /// `JET_bitTermComplete`: refuse while transactions are open or a backup runs.
+    #[default]
+    Complete,
+    /// `JET_bitTermAbrupt`: refuse while transactions are open; end a backup.
+    Abrupt,
+    /// Ours: roll everything back and end it.
+    Force,
+}
+
+/// The state of an instance while the server runs.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// What is remembered beside sessions.
+    pub record: InstanceRecord,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Its sessions; none unless initialised.
+    pub table: SessionTable,
+}
+
+impl Instance {
+    /// An instance that is not initialised.
+    pub fn created(record: InstanceRecord) -> Self {
+        let table = SessionTable::above(record.floor);
+        Self { record, phase: Phase::Created, table }
+    }
+
+    /// Decides a call and makes its changes true here, adding them to `changes` for the store.
+    ///
+    /// The phase is checked now, in the moment of the decision. A refused call adds nothing and
+    /// changes nothing: `decide` sees this instance only through a shared reference.
+    pub fn call<C: Call>(
+        &mut self,
+        call: &C,
+        stamp: &Stamp,
+        changes: &mut Vec<Change>,
+    ) -> Result<C::Answer, Refused<C::Refusal>> {
+        self.phase.admit(C::ADMISSION)?;
+        for event in call.decide(self, stamp)? {
+            let change = Change {
+                revision: self.table.revision().next(),
+                time: stamp.now,
+                by: stamp.by.clone(),
+                event,
+            };
+            self.table.apply(&change);
+            changes.push(change);
+        }
+        Ok(call.answer(&self.table))
+    }
+
+    /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`).
+    pub fn terminate(&self, mode: TerminateMode) -> Result<Phase, TerminateRefusal> {
+        let next = self.phase.on(Event::Terminate)?;
+        let counts_transactions = match (&self.phase, mode) {
+            (Phase::Ready | Phase::Stopped, TerminateMode::Complete | TerminateMode::Abrupt) => {
+                true
+            }
+            (Phase::Ready | Phase::Stopped, TerminateMode::Force)
+            // A failed instance can always be terminated, and no other has sessions.
+            | (
+                Phase::Created
+                | Phase::Initializing
+                | Phase::Restoring
+                | Phase::Terminating
+                | Phase::Failed(_),
+                TerminateMode::Complete | TerminateMode::Abrupt | TerminateMode::Force,
+            ) => false,
+        };
+        if counts_transactions && self.table.in_transaction_count() > 0 {
+            return Err(TerminateRefusal::TooManyActiveUsers(Blocking {
+                count: self.table.in_transaction_count(),
+                first: self
+                    .table
+                    .after(None)
+                    .filter(|session| session.transaction.is_some())
+                    .map(|session| session.id)
+                    .take(NAMED_SESSIONS_MAX)
+                    .collect(),
+            }));
+        }
+        Ok(next)
+    }
+}
+
+/// Why `JetInit3` does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InitializeRefusal {
+    /// The phase does not allow it.
+    Phase(PhaseRefusal),
+    /// It was tried and failed: the instance stays, failed, and this is why.
+    Failed(Failure),
+}
+
+impl From<PhaseRefusal> for InitializeRefusal {
+    fn from(refusal: PhaseRefusal) -> Self {
+        Self::Phase(refusal)
+    }
+}
+
+impl Refusal for InitializeRefusal {
+    fn jet_err(&self) -> JetErr {
+        match self {
+            Self::Phase(refusal) => refusal.jet_err(),
+            Self::Failed(failure) => failure.error,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Phase(refusal) => refusal.facts(),
+            Self::Failed(failure) => PhaseRefusal::Unavailable(failure.clone()).facts(),
+        }
+    }
+}
+
+/// Why `JetTerm2` is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TerminateRefusal {
+    /// The phase does not allow it.
+    Phase(PhaseRefusal),
+    /// Sessions have open transactions.
+    TooManyActiveUsers(Blocking),
+}
+
+impl From<PhaseRefusal> for TerminateRefusal {
+    fn from(refusal: PhaseRefusal) -> Self {
+        Self::Phase(refusal)
+    }
+}
+
+impl Refusal for TerminateRefusal {
+    fn jet_err(&self) -> JetErr {
+        match self {
+            Self::Phase(refusal) => refusal.jet_err(),
+            Self::TooManyActiveUsers(_) => JetErr::TooManyActiveUsers,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Phase(refusal) => refusal.facts(),
+            Self::TooManyActiveUsers(blocking) => {
+                Facts { blocking: blocking.clone(), ..Facts::default() }
+            }
+        }
+    }
+}
+
+/// Why `JetCreateInstance2` is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreateRefusal {
+    /// The server has as many instances as it may have.
+    TooManyInstances(usize),
+    /// The name is taken.
+    InstanceNameInUse,
+    /// The store could not remember it.
+    Unavailable(Failure),
+}
+
+/// Whether an instance may be created: the limit comes first, then the name.
+pub fn create(count: usize, max: usize, name_taken: bool) -> Result<(), CreateRefusal> {
+    if count >= max {
+        Err(CreateRefusal::TooManyInstances(max))
+    } else if name_taken {
+        Err(CreateRefusal::InstanceNameInUse)
+    } else {
+        Ok(())
+    }
+}
+
+impl Refusal for CreateRefusal {
+    fn jet_err(&self) -> JetErr {
+        match self {
+            Self::TooManyInstances(_) => JetErr::TooManyInstances,
+            Self::InstanceNameInUse => JetErr::InstanceNameInUse,
+            Self::Unavailable(failure) => failure.refused_with(),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::TooManyInstances(max) => {
+                Facts { quota: Some(Quota::Instances(*max)), ..Facts::default() }
+            }
+            Self::InstanceNameInUse => Facts::default(),
+            Self::Unavailable(failure) => PhaseRefusal::Unavailable(failure.clone()).facts(),
+        }
+    }
+}

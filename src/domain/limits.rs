@@ -1,0 +1,108 @@
+//! Every bound in the program, each with its reason.
+//!
+//! A number that stops something from growing without end belongs here and nowhere else, so that an
+//! operator can read on one page what the program may ever use.
+
+/// Longest instance id in bytes: a DNS label (RFC 1035), so that an instance can name a host or a pod.
+pub const INSTANCE_ID_BYTES_MAX: usize = 63;
+
+/// Longest thread id in bytes: room for host, process and thread, small enough to keep a million.
+pub const THREAD_ID_BYTES_MAX: usize = 128;
+
+/// Most labels of an instance or a session: enough to tell pools apart, too few to be a database.
+pub const LABELS_MAX: usize = 8;
+
+/// Longest label key and longest label value in bytes, as for Kubernetes labels.
+pub const LABEL_BYTES_MAX: usize = 63;
+
+/// Longest reason of a forced change in bytes: a sentence, not a report.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// Longest `request_id` in bytes: a UUID has 36.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Deepest nesting of transactions in a session, as in the engine (`JET_errTransTooDeep`).
+pub const TRANSACTION_LEVEL_MAX: u8 = 7;
+
+/// Instances a server has at most when nothing else is configured. The engine's default is 16; an
+/// idle instance here costs a task and a kilobyte.
+pub const INSTANCES_DEFAULT: usize = 1_024;
+
+/// Sessions an instance has at most when it is created without a number
+/// (`JET_paramMaxSessions`, whose default is 16 in the engine).
+pub const SESSIONS_DEFAULT: u32 = 10_000;
+
+/// The largest number of sessions an instance can be given: what fits in about 1.3 GiB.
+pub const SESSIONS_MAX: u32 = 10_000_000;
+
+/// Items on a page of a list when the request does not say (AIP-158).
+pub const PAGE_SIZE_DEFAULT: u32 = 100;
+
+/// Items on a page of a list at most; a larger wish is reduced to this (AIP-158).
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+
+/// Sessions that one page of a filtered list looks at: keeps an owner's answer within a millisecond.
+pub const LIST_SCAN_MAX: usize = 10_000;
+
+/// Largest message taken from a client, in bytes: the largest honest request is a tenth of it.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest message sent to a client, in bytes: below the 4 MiB that gRPC clients take by default.
+pub const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the items of one page may take of a response, in bytes; the rest is for the page token and
+/// the framing. A page ends early rather than grow past it.
+pub const PAGE_BYTES_MAX: usize = RESPONSE_BYTES_MAX - 16 * 1024;
+
+/// Largest error details of a status, in bytes before base64: with the message they must fit into
+/// the 8 KiB of headers that gRPC implementations accept by default.
+pub const STATUS_DETAILS_BYTES_MAX: usize = 2 * 1024;
+
+/// Sessions named in a refusal at most: enough to start looking, few enough to read.
+pub const NAMED_SESSIONS_MAX: usize = 10;
+
+/// Calls that may wait for an instance's owner before callers are held back. Behind it stand the
+/// connections' stream limits, so this bounds memory, not fairness.
+pub const OWNER_QUEUE_MAX: usize = 4_096;
+
+/// Calls decided into one batch at most: bounds the size of a store's frame and the time to answer.
+pub const BATCH_CALLS_MAX: usize = 1_024;
+
+/// Creations and deletions of instances that may wait at a time.
+pub const REGISTRAR_QUEUE_MAX: usize = 64;
+
+/// HTTP/2 streams a client may have open on one connection. Left unset, tonic would lift hyper's own
+/// limit as well.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+
+/// Streams a client may open and reset before the server has answered them, per connection. hyper's
+/// default of 20 punishes honest clients that cancel many calls at once; this allows every stream of
+/// a connection to be cancelled twice over.
+pub const PENDING_ACCEPT_RESETS_MAX: usize = 2 * STREAMS_PER_CONNECTION_MAX as usize;
+
+/// Streams the server may have had to reset by itself on one connection before it closes it
+/// (CVE-2024-2758 class of floods). Left unset, tonic would lift hyper's own limit.
+pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
+
+/// How often the counts of an instance are told to those who watch it, in milliseconds; everything
+/// else about it is told at once.
+pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;
+
+/// How long a draining server waits for calls in flight when nothing else is configured, in seconds.
+pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
+
+/// Connections the system may hold for us before we accept them.
+pub const LISTEN_BACKLOG: u32 = 1_024;
+
+/// Accepted connections that may wait for a worker thread.
+pub const ACCEPTED_QUEUE_MAX: usize = 64;
+
+/// Pause after a connection could not be accepted, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// How often a silent connection is asked whether it is still there, in seconds. gRPC servers may ask
+/// every ten seconds and more (gRFC A8); half a minute finds dead peers soon enough.
+pub const KEEPALIVE_INTERVAL_SECONDS: u64 = 30;
+
+/// How long a connection may take to answer that, in seconds.
+pub const KEEPALIVE_TIMEOUT_SECONDS: u64 = 20;

@@ -1,0 +1,31 @@
+//! The contract, as pure code: values in, values out.
+//!
+//! Nothing here knows a clock, randomness, a thread, a file, a socket, a log line or a generated
+//! type; whatever is needed of those comes in as an argument. That is why every phase and every call
+//! can be tried in milliseconds.
+//!
+//! In reading order:
+//!
+//! - [`lifecycle`]: the phases of an instance, one total function
+//! - [`session`]: a session, its context and its transaction
+//! - [`event`]: what can happen to sessions
+//! - [`table`]: sessions as the fold of what happened
+//! - [`instance`]: record, phase and sessions together; calls are decided here
+//! - [`call`]: one type per JET call, with what it answers and why it is refused
+//! - [`refusal`]: what every refusal can say about itself
+//! - [`jet_err`]: all codes
+//! - [`id`], [`time`], [`limits`]: words, moments, bounds
+
+pub mod call;
+pub mod event;
+pub mod id;
+pub mod instance;
+pub mod jet_err;
+pub mod lifecycle;
+pub mod limits;
+pub mod refusal;
+pub mod session;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod time;

@@ -1,0 +1,126 @@
+//! What every refusal can say about itself.
+//!
+//! Each call has its own refusal enum, as each JET function has its own list of codes. This trait is
+//! what they have in common: the code, and the facts that let a person or a program act on it. The
+//! edge turns both into a gRPC status in one place and adds nothing of its own.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crate::domain::id::{Owner, Revision, SessionId};
+use crate::domain::jet_err::JetErr;
+use crate::domain::lifecycle::Phase;
+use crate::domain::session::Binding;
+use crate::domain::time::Timestamp;
+
+/// A call was decided, the answer is no, and nothing changed.
+pub trait Refusal {
+    /// The engine's code for it.
+    fn jet_err(&self) -> JetErr;
+
+    /// What is true that makes the answer no.
+    fn facts(&self) -> Facts;
+}
+
+/// The facts behind a refusal. Most refusals know one or two of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The phase of the instance, where the phase is what refuses.
+    pub phase: Option<Phase>,
+    /// Which of the several causes of the code it is.
+    pub cause: Option<Cause>,
+    /// Who holds the session.
+    pub holder: Option<Holder>,
+    /// The token the caller showed is not the current one. The one refusal that has no JET code of
+    /// its own.
+    pub stale_token: bool,
+    /// Sessions that stand in the way, at most [`limits::NAMED_SESSIONS_MAX`] of them.
+    ///
+    /// [`limits::NAMED_SESSIONS_MAX`]: crate::domain::limits::NAMED_SESSIONS_MAX
+    pub blocking: Blocking,
+    /// A limit that is reached.
+    pub quota: Option<Quota>,
+    /// The field that holds a bad value, and the rule it breaks.
+    pub field: Option<(&'static str, &'static str)>,
+    /// Whether the same call can succeed soon without anybody's doing.
+    pub retry: bool,
+}
+
+/// One of several causes that share a JET code. The text is what clients compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No context was ever set on the session.
+    NeverSet,
+    /// The context was reset before.
+    AlreadyReset,
+    /// Another thread holds the session.
+    HeldByOther,
+    /// The session existed and has ended.
+    Ended,
+    /// No such session was ever begun.
+    NeverExisted,
+}
+
+impl Cause {
+    /// The word in `metadata.cause`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverSet => "never_set",
+            Self::AlreadyReset => "already_reset",
+            Self::HeldByOther => "held_by_other",
+            Self::Ended => "ended",
+            Self::NeverExisted => "never_existed",
+        }
+    }
+}
+
+/// Who holds a session, as told to somebody who wanted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The thread that set the context.
+    pub owner: Owner,
+    /// The fencing token it was given.
+    pub token: Revision,
+    /// How long it has been holding the session.
+    pub held_for: Duration,
+}
+
+impl Holder {
+    /// The holder of this binding, as of `now`.
+    pub fn of(binding: &Binding, now: Timestamp) -> Self {
+        Self {
+            owner: binding.owner.clone(),
+            token: binding.token,
+            held_for: now.since(binding.since),
+        }
+    }
+}
+
+/// A call that is never refused for a reason of its own.
+impl Refusal for Infallible {
+    fn jet_err(&self) -> JetErr {
+        match *self {}
+    }
+
+    fn facts(&self) -> Facts {
+        match *self {}
+    }
+}
+
+/// Sessions in the way of something: how many, and the first of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Blocking {
+    /// All of them.
+    pub count: usize,
+    /// The first few, in the order of their ids.
+    pub first: Vec<SessionId>,
+}
+
+/// A limit that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// `max_sessions` of an instance (`JET_paramMaxSessions`).
+    Sessions(u32),
+    /// Instances of the server (`JET_paramMaxInstances`).
+    Instances(usize),
+}

@@ -1,0 +1,135 @@
+//! A session: its context binding and its transaction.
+//!
+//! A *context* is an opaque word that a thread puts on a session (`JetSetSessionContext`). It does
+//! two things. As long as it is there nobody else can put one, so it claims the session. And a
+//! transaction begun while it is there belongs to the word instead of the thread, so that it can go
+//! on under whichever thread sets the same word next.
+
+use crate::domain::id::{ContextValue, Labels, Owner, Revision, SessionId};
+use crate::domain::limits::TRANSACTION_LEVEL_MAX;
+use crate::domain::time::Timestamp;
+
+/// A session (`JET_SESID`) and everything known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its number.
+    pub id: SessionId,
+    /// How people find it.
+    pub labels: Labels,
+    /// When it began.
+    pub created: Timestamp,
+    /// The last event that touched it.
+    pub revision: Revision,
+    /// Its context.
+    pub context: Context,
+    /// Its open transaction; `None` at level 0.
+    pub transaction: Option<Transaction>,
+}
+
+impl Session {
+    /// A session that has just begun: level 0, no context.
+    pub fn new(id: SessionId, labels: Labels, created: Timestamp, revision: Revision) -> Self {
+        Self { id, labels, created, revision, context: Context::NeverSet, transaction: None }
+    }
+
+    /// The binding, if a context is set.
+    pub fn binding(&self) -> Option<&Binding> {
+        match &self.context {
+            Context::Set(binding) => Some(binding),
+            Context::NeverSet | Context::Reset => None,
+        }
+    }
+
+    /// The level of the open transaction, 0 to 7.
+    pub fn transaction_level(&self) -> u8 {
+        self.transaction.as_ref().map_or(0, Transaction::level)
+    }
+
+    /// Whether `caller` may go on with `transaction`, which is open on this session.
+    ///
+    /// Bound to a context: that word must be set now, and set by the caller. Bound to a thread: the
+    /// caller must be that thread, and the context plays no part.
+    pub fn may_continue(&self, transaction: &Transaction, caller: &Owner) -> bool {
+        match transaction.bound_to() {
+            TransactionOwner::Context(word) => self
+                .binding()
+                .is_some_and(|binding| binding.context == *word && binding.owner == *caller),
+            TransactionOwner::Thread(owner) => owner == caller,
+        }
+    }
+}
+
+/// The context of a session. That it was once set and reset is remembered, because a thread that is
+/// told "not set by you" needs to know whether it ever was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// No thread ever set one.
+    NeverSet,
+    /// It was set and then reset.
+    Reset,
+    /// A thread holds the session.
+    Set(Binding),
+}
+
+/// A context that is set: word and thread, always both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The word.
+    pub context: ContextValue,
+    /// The thread that set it, the only one that may reset it.
+    pub owner: Owner,
+    /// The revision of the event that set it: the fencing token.
+    pub token: Revision,
+    /// When it was set.
+    pub since: Timestamp,
+}
+
+/// To whom a transaction belongs. Decided once, when its outermost level begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransactionOwner {
+    /// To whoever has this word set.
+    Context(ContextValue),
+    /// To the thread that began it.
+    Thread(Owner),
+}
+
+/// An open transaction: 1 to 7 levels deep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    level: u8,
+    bound_to: TransactionOwner,
+}
+
+impl Transaction {
+    /// The outermost level.
+    pub fn outermost(bound_to: TransactionOwner) -> Self {
+        Self { level: 1, bound_to }
+    }
+
+    /// A transaction that was open at this level, read from a record; `None` if there is no such level.
+    pub fn at_level(level: u8, bound_to: TransactionOwner) -> Option<Self> {
+        (1..=TRANSACTION_LEVEL_MAX).contains(&level).then_some(Self { level, bound_to })
+    }
+
+    /// How deep it is, 1 to 7.
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// To whom it belongs.
+    pub fn bound_to(&self) -> &TransactionOwner {
+        &self.bound_to
+    }
+
+    /// One level more, unless it is as deep as can be.
+    #[must_use]
+    pub fn deeper(&self) -> Option<Self> {
+        Self::at_level(self.level + 1, self.bound_to.clone())
+    }
+
+    /// One level less; nothing after the outermost.
+    #[must_use]
+    pub fn shallower(&self) -> Option<Self> {
+        Self::at_level(self.level - 1, self.bound_to.clone())
+    }
+}
