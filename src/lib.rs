@@ -12,7 +12,7 @@
 //! | module | what it does | may use |
 //! |---|---|---|
 //! | [`domain`] | the contract: phases, sessions, calls, JET errors; pure | std, thiserror |
-//! | `store` | remembering: the trait and its backends | domain |
+//! | [`store`] | remembering: the trait and its backends | domain |
 //! | `engine` | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | `rpc` | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | `server` | the composition root: configuration to running server to drained server | everything above |
@@ -25,3 +25,4 @@
 
 pub mod domain;
 pub mod proto;
+pub mod store;

@@ -1,0 +1,188 @@
+//! What every backend must mean, as code. A backend's whole test of the trait is one call of
+//! [`check`].
+
+use std::future::Future;
+
+use crate::domain::event::{Change, SessionEvent};
+use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
+use crate::domain::instance::{Durability, InstanceRecord, Resting};
+use crate::domain::table::{Floor, SessionTable};
+use crate::domain::time::Timestamp;
+use crate::store::{CommitError, Journal, Progress, Store};
+
+/// Checks one backend; `fresh` makes an empty store of it each time.
+pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F) {
+    an_empty_store_remembers_nothing(fresh().await).await;
+    records_are_remembered_as_last_written(fresh().await).await;
+    a_committed_batch_is_read_back(fresh().await).await;
+    batches_add_up_in_order(fresh().await).await;
+    a_gap_or_a_repetition_is_a_conflict(fresh().await).await;
+    a_dropped_journal_keeps_what_it_acknowledged(fresh().await).await;
+    instances_do_not_mix(fresh().await).await;
+    deleting_raises_the_floor_for_ever(fresh().await).await;
+    numbers_begin_above_the_floor(fresh().await).await;
+}
+
+async fn an_empty_store_remembers_nothing(store: impl Store) {
+    let catalog = store.load().await.unwrap();
+    assert!(catalog.instances.is_empty());
+    assert_eq!(catalog.floor, Floor::default());
+}
+
+async fn records_are_remembered_as_last_written(store: impl Store) {
+    store.create(&record("b")).await.unwrap();
+    store.create(&record("a")).await.unwrap();
+    let stopped = InstanceRecord { resting: Resting::Stopped, ..record("b") };
+    store.update(&stopped).await.unwrap();
+
+    assert_eq!(store.load().await.unwrap().instances, [record("a"), stopped]);
+    assert!(store.create(&record("a")).await.is_err(), "a name is used once");
+    assert!(store.update(&record("c")).await.is_err(), "only what exists is replaced");
+}
+
+async fn a_committed_batch_is_read_back(store: impl Store) {
+    let batch = begin_and_set(1, 1);
+    let mut journal = created(&store, "a").await;
+    journal.commit(&batch).await.unwrap();
+    journal.close().await.unwrap();
+
+    assert_eq!(reopened(&store, "a").await.1, fold(&batch));
+}
+
+async fn batches_add_up_in_order(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let batch = begin_and_set(2 * n + 1, n + 1);
+        journal.commit(&batch).await.unwrap();
+        all.extend(batch);
+    }
+    all.push(change(41, SessionEvent::AllEnded));
+    journal.commit(&all[40..]).await.unwrap();
+    journal.close().await.unwrap();
+
+    let (_, table) = reopened(&store, "a").await;
+    assert_eq!(table, fold(&all));
+    assert_eq!(table.floor(), Floor { revision: Revision::new(41), sesid: 20 });
+}
+
+async fn a_gap_or_a_repetition_is_a_conflict(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    journal.commit(&begin_and_set(1, 1)).await.unwrap();
+
+    for wrong in [1, 2, 4] {
+        let refused = journal.commit(&begin_and_set(wrong, 2)).await;
+        assert!(
+            matches!(refused, Err(CommitError::Conflict { found }) if found == Revision::new(2)),
+            "{wrong}: {refused:?}",
+        );
+        journal = reopened(&store, "a").await.0;
+    }
+    assert_eq!(reopened(&store, "a").await.1, fold(&begin_and_set(1, 1)));
+}
+
+async fn a_dropped_journal_keeps_what_it_acknowledged(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    journal.commit(&begin_and_set(1, 1)).await.unwrap();
+    drop(journal);
+
+    assert_eq!(reopened(&store, "a").await.1, fold(&begin_and_set(1, 1)));
+}
+
+async fn instances_do_not_mix(store: impl Store) {
+    let mut a = created(&store, "a").await;
+    let mut b = created(&store, "b").await;
+    a.commit(&begin_and_set(1, 1)).await.unwrap();
+    b.commit(&[began(1, 1)]).await.unwrap();
+    a.close().await.unwrap();
+    b.close().await.unwrap();
+
+    assert_eq!(reopened(&store, "a").await.1, fold(&begin_and_set(1, 1)));
+    assert_eq!(reopened(&store, "b").await.1, fold(&[began(1, 1)]));
+}
+
+async fn deleting_raises_the_floor_for_ever(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    journal.commit(&begin_and_set(1, 1)).await.unwrap();
+    journal.close().await.unwrap();
+    store.create(&record("b")).await.unwrap();
+
+    let floor = Floor { revision: Revision::new(2), sesid: 1 };
+    assert_eq!(store.delete(&record("a").id).await.unwrap(), floor);
+    assert_eq!(store.delete(&record("b").id).await.unwrap(), floor, "floors never sink");
+    let catalog = store.load().await.unwrap();
+    assert!(catalog.instances.is_empty());
+    assert_eq!(catalog.floor, floor);
+    assert!(store.delete(&record("a").id).await.is_err(), "it is gone");
+}
+
+async fn numbers_begin_above_the_floor(store: impl Store) {
+    let floor = Floor { revision: Revision::new(7), sesid: 5 };
+    store.create(&InstanceRecord { floor, ..record("a") }).await.unwrap();
+    let (mut journal, table) = reopened(&store, "a").await;
+    assert_eq!(table, SessionTable::above(floor));
+
+    journal.commit(&[began(8, 6)]).await.unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(
+        reopened(&store, "a").await.1.floor(),
+        Floor { revision: Revision::new(8), sesid: 6 },
+    );
+}
+
+async fn created<S: Store>(store: &S, id: &str) -> S::Journal {
+    store.create(&record(id)).await.unwrap();
+    reopened(store, id).await.0
+}
+
+/// Opens an instance by the record that the store remembers.
+async fn reopened<S: Store>(store: &S, id: &str) -> (S::Journal, SessionTable) {
+    let catalog = store.load().await.unwrap();
+    let record = catalog.instances.iter().find(|record| record.id.as_str() == id).unwrap();
+    let opened = store.open(record, Progress::ignored()).await.unwrap();
+    (opened.journal, opened.table)
+}
+
+fn record(id: &str) -> InstanceRecord {
+    InstanceRecord {
+        id: id.parse().unwrap(),
+        uid: Uid::new("c0ffee"),
+        labels: Labels::new([("zone".to_owned(), "x".to_owned())].into()).unwrap(),
+        max_sessions: 10,
+        durability: Durability::Flush,
+        created: Timestamp::from_micros(1),
+        updated: Timestamp::from_micros(2),
+        floor: Floor::default(),
+        resting: Resting::Created,
+    }
+}
+
+fn change(revision: u64, event: SessionEvent) -> Change {
+    Change {
+        revision: Revision::new(revision),
+        time: Timestamp::from_micros(3),
+        by: Principal::anonymous(),
+        event,
+    }
+}
+
+fn began(revision: u64, sesid: u64) -> Change {
+    let session = SessionId::new(sesid).unwrap();
+    change(revision, SessionEvent::Began { session, labels: Labels::default() })
+}
+
+/// Two changes, the first at `revision`.
+fn begin_and_set(revision: u64, sesid: u64) -> [Change; 2] {
+    let set = SessionEvent::ContextSet {
+        session: SessionId::new(sesid).unwrap(),
+        owner: Owner { principal: Principal::anonymous(), thread: "t".parse().unwrap() },
+        context: ContextValue::new(7).unwrap(),
+    };
+    [began(revision, sesid), change(revision + 1, set)]
+}
+
+fn fold(changes: &[Change]) -> SessionTable {
+    let mut table = SessionTable::default();
+    changes.iter().for_each(|change| table.apply(change));
+    table
+}

@@ -1,0 +1,172 @@
+//! Remembering: what a backend must mean, whatever it is made of.
+//!
+//! A [`Store`] keeps a small record of every instance. For each initialised instance it opens a
+//! [`Journal`], which keeps what happened to the instance's sessions, batch by batch. A store decides
+//! nothing and knows no caller.
+//!
+//! What every backend must mean by these words is written down once as code: the conformance suite
+//! in `store/conformance.rs`, which runs over each of them.
+//!
+//! - [`memory`]: the plainest backend that satisfies the trait; nothing survives the process
+
+pub mod memory;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::domain::event::Change;
+use crate::domain::id::{InstanceId, Revision};
+use crate::domain::instance::InstanceRecord;
+use crate::domain::jet_err::JetErr;
+use crate::domain::table::{Floor, SessionTable};
+
+/// Everything a server remembers.
+///
+/// Each method answers `Ok` only when its effect survives whatever the backend survives, and changes
+/// nothing when it answers an error, as far as anybody can tell.
+pub trait Store: Send + Sync + 'static {
+    /// What it opens for an initialised instance.
+    type Journal: Journal;
+
+    /// Everything remembered, read once when the server starts.
+    fn load(&self) -> impl Future<Output = Result<Catalog, StoreError>> + Send;
+
+    /// Remembers a new instance. Its name is not in use.
+    fn create(
+        &self,
+        record: &InstanceRecord,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Replaces the record of an instance.
+    fn update(
+        &self,
+        record: &InstanceRecord,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets an instance whose journal is closed, and answers the floor above every number that it
+    /// and all deleted before it ever used. The floor is remembered before the instance is forgotten.
+    fn delete(&self, id: &InstanceId) -> impl Future<Output = Result<Floor, StoreError>> + Send;
+
+    /// Opens the journal of an instance and reads back its sessions: all that was committed, in the
+    /// order in which it was. One journal of an instance is open at a time.
+    fn open(
+        &self,
+        record: &InstanceRecord,
+        progress: Progress,
+    ) -> impl Future<Output = Result<Opened<Self::Journal>, StoreError>> + Send;
+}
+
+/// What happened to the sessions of one instance, kept.
+pub trait Journal: Send + 'static {
+    /// Makes a batch durable: all of it or nothing. `Ok` survives whatever the backend survives.
+    ///
+    /// The revisions of the changes follow each other and the last committed one without a gap. After
+    /// an error the journal takes nothing more: it is closed, and opening it again tells what is true.
+    fn commit(
+        &mut self,
+        changes: &[Change],
+    ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// Ends the journal in good order. A journal that is only dropped ends as by a crash.
+    fn close(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a server remembers when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalog {
+    /// Its instances, in the order of their names.
+    pub instances: Vec<InstanceRecord>,
+    /// The floor above every number that a deleted instance ever used.
+    pub floor: Floor,
+}
+
+/// A journal that is ready for the next batch, and what it already holds.
+#[derive(Debug)]
+pub struct Opened<J> {
+    /// The journal.
+    pub journal: J,
+    /// The sessions it tells of.
+    pub table: SessionTable,
+}
+
+/// Why a batch was not committed. The three cases are never folded into one another.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Someone else wrote since the last batch; nothing was written. This server no longer decides.
+    #[error("another server has written up to revision {found}")]
+    Conflict {
+        /// How far the journal goes.
+        found: Revision,
+    },
+    /// Nothing was written.
+    #[error("nothing was written")]
+    Unavailable(#[source] StoreError),
+    /// It may have been written; only opening the journal again can tell.
+    #[error("the batch may or may not have been written")]
+    Unknown(#[source] StoreError),
+}
+
+impl CommitError {
+    /// The code for what went wrong.
+    pub fn jet_err(&self) -> JetErr {
+        match self {
+            Self::Conflict { .. } => JetErr::InstanceUnavailable,
+            Self::Unavailable(error) | Self::Unknown(error) => error.error,
+        }
+    }
+}
+
+/// Something a backend could not do.
+#[derive(Debug)]
+pub struct StoreError {
+    /// The code that says it in ESE's words.
+    pub error: JetErr,
+    /// What it was doing.
+    pub doing: &'static str,
+    /// What stopped it.
+    pub cause: Box<dyn Error + Send + Sync>,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.doing)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+/// Tells how far a long operation has come, in per cent.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(u8) + Send + Sync>);
+
+impl Progress {
+    /// Reports go to `tell`.
+    pub fn new(tell: impl Fn(u8) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Nobody listens.
+    pub fn ignored() -> Self {
+        Self::new(|_| ())
+    }
+
+    /// `percent` of it is done.
+    pub fn report(&self, percent: u8) {
+        (self.0)(percent.min(100));
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
