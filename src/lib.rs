@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | [`domain`] | the contract: phases, sessions, calls, JET errors; pure | std, thiserror |
 //! | [`store`] | remembering: the trait and its backends | domain |
-//! | `engine` | one owner per instance: decide, commit, answer | domain, the store trait |
+//! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | `rpc` | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | `server` | the composition root: configuration to running server to drained server | everything above |
 //! | `cli` | the command line, a client like any other beside `serve` | proto, server |
@@ -24,5 +24,6 @@
 //! `rpc/`. Nothing else changes.
 
 pub mod domain;
+pub mod engine;
 pub mod proto;
 pub mod store;

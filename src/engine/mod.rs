@@ -1,0 +1,364 @@
+//! One owner per instance: whoever wants something of an instance asks its owner and waits.
+//!
+//! [`Engine`] is a handle that can be cloned; behind it stand one *owner* task per instance and one
+//! *registrar* that creates and deletes instances. An owner drains what waits for it, decides it in
+//! order, commits it as one batch and only then answers. While a batch is being committed the next
+//! one gathers, so batches grow with the load and nobody ever waits for a timer.
+//!
+//! Handlers only wait: a caller that vanishes tears nothing.
+//!
+//! - [`Engine`]: find an instance, ask it something
+//! - `owner`: the task that decides, commits, applies and answers
+//! - `ask`: a call on its way to the owner and back
+//! - `registrar`: creating and deleting instances
+//! - [`watch`]: what instances look like, told to those who want to know
+//!
+//! Must never: read a clock, draw a random number, name a backend or know a wire type.
+
+mod ask;
+mod owner;
+mod registrar;
+#[cfg(test)]
+mod tests;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot, watch as watch_channel};
+
+use crate::domain::call::{Call, Refused};
+use crate::domain::id::{InstanceId, Labels, Principal, Uid};
+use crate::domain::instance::{
+    CreateRefusal, Durability, InitializeRefusal, InstanceRecord, Resting, TerminateMode,
+    TerminateRefusal,
+};
+use crate::domain::jet_err::JetErr;
+use crate::domain::lifecycle::{Admission, Phase, PhaseRefusal};
+use crate::domain::refusal::{Facts, Refusal};
+use crate::domain::table::Floor;
+use crate::domain::time::Timestamp;
+use crate::engine::ask::ask;
+use crate::engine::owner::Message;
+use crate::engine::registrar::Registrar;
+use crate::engine::watch::{Board, InstanceChanges, InstanceView};
+use crate::store::{Store, StoreError};
+
+/// Time and chance, which only the outside of the program may read.
+pub trait Environment: Send + Sync + 'static {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// A uid that nobody has drawn before.
+    fn uid(&self) -> Uid;
+}
+
+/// What an operator decided about all instances.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many instances there may be.
+    pub max_instances: usize,
+    /// How many sessions an instance may have that is created without a number.
+    pub max_sessions: u32,
+}
+
+/// A new instance as somebody wants it.
+#[derive(Debug, Clone)]
+pub struct NewInstance {
+    /// Its name.
+    pub id: InstanceId,
+    /// How people find it.
+    pub labels: Labels,
+    /// How many sessions it may have; the server's default if absent.
+    pub max_sessions: Option<u32>,
+    /// What its answers promise.
+    pub durability: Durability,
+}
+
+/// The way to every instance. Cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    instances: RwLock<BTreeMap<InstanceId, Handle>>,
+    registrar: mpsc::Sender<registrar::Message>,
+    board: Board,
+    draining: watch_channel::Sender<bool>,
+}
+
+/// The way to one instance.
+#[derive(Debug, Clone)]
+struct Handle {
+    owner: mpsc::Sender<Message>,
+    view: watch_channel::Receiver<InstanceView>,
+}
+
+/// Why a question to an instance was not answered with yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered<R> {
+    /// There is no such instance.
+    NoSuchInstance,
+    /// This server is going down.
+    ShuttingDown,
+    /// The instance was asked and refused.
+    Refused(R),
+}
+
+impl<R: Refusal> Refusal for Unanswered<R> {
+    fn jet_err(&self) -> JetErr {
+        match self {
+            Self::NoSuchInstance => JetErr::InvalidInstance,
+            Self::ShuttingDown => JetErr::TermInProgress,
+            Self::Refused(refusal) => refusal.jet_err(),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::NoSuchInstance => Facts::default(),
+            // Another server, or this one after its restart, may answer.
+            Self::ShuttingDown => {
+                Facts { phase: Some(Phase::Terminating), retry: true, ..Facts::default() }
+            }
+            Self::Refused(refusal) => refusal.facts(),
+        }
+    }
+}
+
+impl Engine {
+    /// Starts the owners of all instances that the store remembers. Those that were initialised are
+    /// initialised again, in the background.
+    pub async fn start<S: Store>(
+        store: S,
+        environment: Arc<dyn Environment>,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        let (registrar, messages) = mpsc::channel(registrar::QUEUE_MAX);
+        let shared = Arc::new(Shared {
+            settings,
+            instances: RwLock::default(),
+            registrar,
+            board: Board::new(),
+            draining: watch_channel::Sender::new(false),
+        });
+        Registrar::start(Arc::new(store), environment, Arc::downgrade(&shared), messages).await?;
+        Ok(Self { shared })
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> Settings {
+        self.shared.settings
+    }
+
+    /// Asks an instance for a call and waits for the answer, which is as durable as the instance
+    /// promises.
+    pub async fn ask<C>(
+        &self,
+        instance: &InstanceId,
+        by: Principal,
+        call: C,
+    ) -> Result<C::Answer, Unanswered<Refused<C::Refusal>>>
+    where
+        C: Call + Send + 'static,
+        C::Answer: Send,
+        C::Refusal: Send,
+    {
+        let handle = self.handle(instance)?;
+        if C::ADMISSION == Admission::Takes && self.draining() {
+            let refusal = match handle.view.borrow().phase.admit(C::ADMISSION) {
+                Ok(()) => PhaseRefusal::Draining,
+                Err(refusal) => refusal,
+            };
+            return Err(Unanswered::Refused(refusal.into()));
+        }
+        let (question, answer) = ask(call, by);
+        let sent = handle.owner.send(Message::Call(question)).await.is_ok();
+        match answer.await {
+            Ok(Some(result)) if sent => result.map_err(Unanswered::Refused),
+            Ok(_) | Err(_) => Err(self.lost(instance, &handle)),
+        }
+    }
+
+    /// `JetCreateInstance2`.
+    pub async fn create(
+        &self,
+        wanted: NewInstance,
+    ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+        let (reply, answer) = oneshot::channel();
+        let message = registrar::Message::Create(wanted, reply);
+        if self.shared.registrar.send(message).await.is_err() {
+            return Err(Unanswered::ShuttingDown);
+        }
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(Unanswered::ShuttingDown),
+        }
+    }
+
+    /// Forgets an instance that is not initialised.
+    pub async fn delete(&self, id: InstanceId) -> Result<(), Unanswered<PhaseRefusal>> {
+        let handle = self.handle(&id)?;
+        let (reply, answer) = oneshot::channel();
+        let message = registrar::Message::Delete(id.clone(), reply);
+        if self.shared.registrar.send(message).await.is_err() {
+            return Err(Unanswered::ShuttingDown);
+        }
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(self.lost(&id, &handle)),
+        }
+    }
+
+    /// `JetInit3`: answers when the instance is initialised, or has failed to be.
+    pub async fn initialize(
+        &self,
+        id: &InstanceId,
+    ) -> Result<InstanceView, Unanswered<InitializeRefusal>> {
+        self.lifecycle(id, |reply| Message::Initialize(Some(reply))).await
+    }
+
+    /// `JetStopServiceInstance2`, and our way back from it.
+    pub async fn stop(
+        &self,
+        id: &InstanceId,
+        resume: bool,
+    ) -> Result<InstanceView, Unanswered<PhaseRefusal>> {
+        self.lifecycle(id, |reply| Message::Stop { resume, reply }).await
+    }
+
+    /// `JetTerm2`: answers when the instance is terminated, or has failed to be.
+    pub async fn terminate(
+        &self,
+        id: &InstanceId,
+        mode: TerminateMode,
+    ) -> Result<InstanceView, Unanswered<TerminateRefusal>> {
+        self.lifecycle(id, |reply| Message::Terminate { mode, reply }).await
+    }
+
+    /// An instance as it is now: everything that was answered is in it.
+    pub fn instance(&self, id: &InstanceId) -> Result<InstanceView, Unanswered<Infallible>> {
+        Ok(self.handle(id)?.view.borrow().clone())
+    }
+
+    /// Up to `count` instances after `after`, in the order of their names.
+    pub fn instances(&self, after: Option<&InstanceId>, count: usize) -> Vec<InstanceView> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
+        instances
+            .range((from, Bound::Unbounded))
+            .take(count)
+            .map(|(_, handle)| handle.view.borrow().clone())
+            .collect()
+    }
+
+    /// Every instance as it is now, and from then on whatever changes.
+    pub fn watch_instances(&self) -> InstanceChanges {
+        InstanceChanges::new(self.clone())
+    }
+
+    /// From now on nobody takes a session: this process is going down and another may answer.
+    pub fn drain(&self) {
+        self.shared.draining.send_replace(true);
+    }
+
+    fn draining(&self) -> bool {
+        *self.shared.draining.borrow()
+    }
+
+    /// Waits until the server drains.
+    pub async fn drained(&self) {
+        let mut draining = self.shared.draining.subscribe();
+        // An error would mean that the sender is gone, and this handle holds it.
+        draining.wait_for(|draining| *draining).await.ok();
+    }
+
+    /// Closes every journal in good order. Whoever asks afterwards is told that the server goes down.
+    pub async fn close(&self) {
+        self.drain();
+        let handles: Vec<Handle> = {
+            let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
+            instances.values().cloned().collect()
+        };
+        let mut closing = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let (reply, closed) = oneshot::channel();
+            if handle.owner.send(Message::Close(reply)).await.is_ok() {
+                closing.push(closed);
+            }
+        }
+        for closed in closing {
+            // An owner that ends without a word has ended all the same.
+            closed.await.unwrap_or(());
+        }
+    }
+
+    async fn lifecycle<R>(
+        &self,
+        id: &InstanceId,
+        message: impl FnOnce(oneshot::Sender<Result<InstanceView, R>>) -> Message,
+    ) -> Result<InstanceView, Unanswered<R>>
+    where
+        R: From<PhaseRefusal>,
+    {
+        let handle = self.handle(id)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = handle.owner.send(message(reply)).await.is_ok();
+        match answer.await {
+            Ok(result) if sent => result.map_err(Unanswered::Refused),
+            Ok(_) | Err(_) => Err(self.lost(id, &handle)),
+        }
+    }
+
+    fn handle<R>(&self, id: &InstanceId) -> Result<Handle, Unanswered<R>> {
+        let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
+        instances.get(id).cloned().ok_or(Unanswered::NoSuchInstance)
+    }
+
+    /// What to say when an owner took a question with it: it panicked and the instance has failed, or
+    /// it is gone with its instance, or the server goes down.
+    fn lost<R: From<PhaseRefusal>>(&self, id: &InstanceId, handle: &Handle) -> Unanswered<R> {
+        let phase = handle.view.borrow().phase.clone();
+        match (phase, self.handle::<R>(id)) {
+            (_, Err(gone)) => gone,
+            (Phase::Failed(failure), Ok(_)) => {
+                Unanswered::Refused(PhaseRefusal::Unavailable(failure).into())
+            }
+            (
+                Phase::Created
+                | Phase::Initializing
+                | Phase::Ready
+                | Phase::Stopped
+                | Phase::Restoring
+                | Phase::Terminating,
+                Ok(_),
+            ) => Unanswered::ShuttingDown,
+        }
+    }
+}
+
+/// The record of an instance that is about to be created.
+fn new_record(
+    wanted: NewInstance,
+    settings: Settings,
+    floor: Floor,
+    environment: &dyn Environment,
+) -> InstanceRecord {
+    let now = environment.now();
+    InstanceRecord {
+        id: wanted.id,
+        uid: environment.uid(),
+        labels: wanted.labels,
+        max_sessions: wanted.max_sessions.unwrap_or(settings.max_sessions),
+        durability: wanted.durability,
+        created: now,
+        updated: now,
+        floor,
+        resting: Resting::Created,
+    }
+}

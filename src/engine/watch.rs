@@ -1,0 +1,162 @@
+//! What instances look like from outside, and how those who care hear of changes.
+//!
+//! An owner publishes a view of its instance after each commit and before it answers, so whoever got
+//! an answer finds its effect in the view. Views are coalesced: a slow reader misses states that have
+//! passed, never the present one, and costs no memory.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{StreamExt, StreamMap};
+
+use crate::domain::id::{InstanceId, Revision};
+use crate::domain::instance::{Instance, InstanceRecord};
+use crate::domain::lifecycle::Phase;
+use crate::domain::table::SessionTable;
+use crate::engine::Engine;
+
+/// An instance as it was at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceView {
+    /// What is remembered of it.
+    pub record: InstanceRecord,
+    /// Its phase.
+    pub phase: Phase,
+    /// How many sessions it has.
+    pub session_count: usize,
+    /// How many of them have a context set.
+    pub bound_count: usize,
+    /// The last committed change.
+    pub revision: Revision,
+    /// How far an initialisation, a terminate or a restore has come, in per cent.
+    pub progress: u8,
+}
+
+impl InstanceView {
+    pub(super) fn of(instance: &Instance) -> Self {
+        let mut view = Self {
+            record: instance.record.clone(),
+            phase: instance.phase.clone(),
+            session_count: 0,
+            bound_count: 0,
+            revision: Revision::ZERO,
+            progress: 0,
+        };
+        view.count(&instance.table);
+        view
+    }
+
+    /// Takes over what a committed batch changed.
+    pub(super) fn count(&mut self, table: &SessionTable) {
+        self.session_count = table.len();
+        self.bound_count = table.bound_count();
+        self.revision = table.revision();
+    }
+
+    /// Takes over a new phase. What a failed instance holds is not known.
+    pub(super) fn enter(&mut self, instance: &Instance) {
+        self.record = instance.record.clone();
+        self.phase = instance.phase.clone();
+        self.progress = 0;
+        match instance.phase {
+            Phase::Failed(_) => (self.session_count, self.bound_count) = (0, 0),
+            Phase::Created
+            | Phase::Initializing
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating => self.count(&instance.table),
+        }
+    }
+
+    /// Takes over progress; answers whether it is news.
+    pub(super) fn progress(&mut self, percent: u8) -> bool {
+        std::mem::replace(&mut self.progress, percent) != percent
+    }
+
+    /// Whether more than the counts differs.
+    pub fn differs_in_more_than_counts(&self, other: &Self) -> bool {
+        self.phase != other.phase || self.progress != other.progress || self.record != other.record
+    }
+}
+
+/// Tells that the set of instances has changed.
+#[derive(Debug)]
+pub(super) struct Board(watch::Sender<()>);
+
+impl Board {
+    pub(super) fn new() -> Self {
+        Self(watch::Sender::new(()))
+    }
+
+    pub(super) fn changed(&self) {
+        self.0.send_replace(());
+    }
+}
+
+/// Something about the instances of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceChange {
+    /// What the instance looks like now.
+    Present(InstanceView),
+    /// The instance was deleted.
+    Gone(InstanceId),
+}
+
+/// All instances as they are now, and from then on whatever changes.
+#[derive(Debug)]
+pub struct InstanceChanges {
+    engine: Engine,
+    board: watch::Receiver<()>,
+    views: StreamMap<InstanceId, WatchStream<InstanceView>>,
+    gone: Vec<InstanceId>,
+}
+
+impl InstanceChanges {
+    pub(super) fn new(engine: Engine) -> Self {
+        let mut board = engine.shared.board.0.subscribe();
+        board.mark_changed();
+        Self { engine, board, views: StreamMap::new(), gone: Vec::new() }
+    }
+
+    /// The next change; waits for one. Cancel-safe.
+    pub async fn next(&mut self) -> InstanceChange {
+        loop {
+            if let Some(id) = self.gone.pop() {
+                return InstanceChange::Gone(id);
+            }
+            tokio::select! {
+                biased;
+                changed = self.board.changed() => match changed {
+                    Ok(()) => self.renew(),
+                    // The board lives as long as the engine that this stream holds.
+                    Err(_) => std::future::pending().await,
+                },
+                Some((_, view)) = self.views.next(), if !self.views.is_empty() => {
+                    return InstanceChange::Present(view);
+                }
+            }
+        }
+    }
+
+    /// Follows instances that are new, and notes those that are gone.
+    fn renew(&mut self) {
+        let instances = self.engine.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
+        let known: BTreeMap<_, _> =
+            instances.iter().map(|(id, handle)| (id.clone(), handle.view.clone())).collect();
+        drop(instances);
+        let gone: Vec<_> =
+            self.views.keys().filter(|id| !known.contains_key(id)).cloned().collect();
+        for id in &gone {
+            self.views.remove(id);
+        }
+        self.gone.extend(gone);
+        for (id, view) in known {
+            if !self.views.contains_key(&id) {
+                self.views.insert(id, WatchStream::new(view));
+            }
+        }
+    }
+}
