@@ -14,7 +14,7 @@
 //! | [`domain`] | the contract: phases, sessions, calls, JET errors; pure | std, thiserror |
 //! | [`store`] | remembering: the trait and its backends | domain |
 //! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
-//! | `rpc` | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
+//! | [`rpc`] | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | `server` | the composition root: configuration to running server to drained server | everything above |
 //! | `cli` | the command line, a client like any other beside `serve` | proto, server |
 //! | [`proto`] | generated code | – |
@@ -26,4 +26,5 @@
 pub mod domain;
 pub mod engine;
 pub mod proto;
+pub mod rpc;
 pub mod store;

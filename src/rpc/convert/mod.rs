@@ -1,0 +1,194 @@
+//! Wire → command, naming every bad field at once; answer → wire.
+//!
+//! Parsing goes on after the first mistake, so that a client learns of all of them together.
+
+mod error;
+mod instance;
+mod page;
+mod session;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tonic::Status;
+
+use crate::domain::call::context::CONTEXT_RULE;
+use crate::domain::id::{ContextValue, InstanceId, Labels, Malformed, SessionName, ThreadId};
+use crate::domain::limits;
+use crate::domain::time::Timestamp;
+use crate::rpc::layers::RequestId;
+use crate::rpc::status::{self, About, BadField};
+
+pub(super) use error::{ErrorListCommand, OneError};
+pub(super) use instance::{DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand};
+pub(super) use instance::{WatchCommand, instance};
+pub(super) use page::PageQuery;
+pub(super) use session::{ListSessionsCommand, session};
+
+/// A request that can be parsed into a command.
+pub(super) trait Parse {
+    /// What it asks for.
+    type Command;
+
+    /// The command, or `None` if `fields` has noted why not.
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command>;
+}
+
+/// A response that is made of an answer of the domain.
+pub(super) trait Reply<A> {
+    /// The answer of this instance, as a message.
+    fn reply(instance: &InstanceId, answer: A) -> Self;
+}
+
+/// A call, and the instance it is for.
+pub(super) struct Addressed<C> {
+    pub(super) instance: InstanceId,
+    pub(super) call: C,
+}
+
+/// Parses a request completely, or finds out all that is wrong with it.
+pub(super) fn parse<W: Parse>(request: W) -> Result<(W::Command, About), Unparsed> {
+    let mut fields = Fields::default();
+    let command = request.parse(&mut fields);
+    match command {
+        Some(command) if fields.bad.is_empty() && fields.unserved.is_empty() => {
+            Ok((command, fields.about))
+        }
+        Some(_) | None => Err(Unparsed(fields)),
+    }
+}
+
+/// Why a request did not become a command.
+pub(super) struct Unparsed(Fields);
+
+impl Unparsed {
+    pub(super) fn status(self, request_id: Option<RequestId>) -> Status {
+        let Fields { mut bad, unserved, about, context } = self.0;
+        let about = About { request_id, ..about };
+        if bad.is_empty() {
+            return status::unserved(&unserved.join(", "), &about);
+        }
+        // A bad context alone is judged later, after the session; among others it is named too.
+        if context.is_some_and(|word| ContextValue::new(word).is_none()) {
+            bad.push(BadField { field: "context".to_owned(), rule: CONTEXT_RULE.to_owned() });
+        }
+        status::malformed(bad, &about)
+    }
+}
+
+/// The fields of a request as they are parsed: what is bad, and what the request is about.
+#[derive(Default)]
+pub(super) struct Fields {
+    bad: Vec<BadField>,
+    unserved: Vec<&'static str>,
+    about: About,
+    context: Option<u64>,
+}
+
+impl Fields {
+    /// Notes that a field breaks a rule.
+    pub(super) fn bad(&mut self, field: impl Into<String>, rule: impl Into<String>) {
+        self.bad.push(BadField { field: field.into(), rule: rule.into() });
+    }
+
+    /// The value, unless it is malformed, which is noted.
+    pub(super) fn take<T>(&mut self, field: &str, parsed: Result<T, Malformed>) -> Option<T> {
+        parsed.map_err(|Malformed(rule)| self.bad(field, rule)).ok()
+    }
+
+    /// An instance's resource name.
+    pub(super) fn instance(&mut self, field: &str, name: &str) -> Option<InstanceId> {
+        let id = self.take(field, InstanceId::from_name(name))?;
+        self.about.instance = Some(id.clone());
+        Some(id)
+    }
+
+    /// Notes what the request is about where no resource name says it.
+    pub(super) fn about(&mut self, instance: Option<&InstanceId>) {
+        self.about.instance = instance.cloned();
+    }
+
+    /// A session's resource name.
+    pub(super) fn session(&mut self, field: &str, name: &str) -> Option<SessionName> {
+        let name = self.take(field, SessionName::from_str(name))?;
+        self.about.instance = Some(name.instance.clone());
+        self.about.session = Some(name.session);
+        Some(name)
+    }
+
+    /// The calling thread.
+    pub(super) fn thread(&mut self, field: &str, id: &str) -> Option<ThreadId> {
+        let thread = self.take(field, ThreadId::from_str(id))?;
+        self.about.thread = Some(thread.clone());
+        Some(thread)
+    }
+
+    /// Labels.
+    pub(super) fn labels(
+        &mut self,
+        field: &str,
+        pairs: BTreeMap<String, String>,
+    ) -> Option<Labels> {
+        self.take(field, Labels::new(pairs))
+    }
+
+    /// A context word. Judged only together with other mistakes.
+    pub(super) fn context(&mut self, word: u64) -> u64 {
+        self.context = Some(word);
+        word
+    }
+
+    /// A request id, which this release cannot honour.
+    pub(super) fn request_id(&mut self, id: &str) {
+        if id.is_empty() {
+            return;
+        }
+        if id.len() > limits::REQUEST_ID_BYTES_MAX || !id.bytes().all(|b| b.is_ascii_graphic()) {
+            self.bad("request_id", "a request id is 1 to 64 visible ASCII characters");
+        }
+        self.unserved("request_id", true);
+    }
+
+    /// A feature that this release does not serve: refused rather than ignored.
+    pub(super) fn unserved(&mut self, field: &'static str, used: bool) {
+        if used {
+            self.unserved.push(field);
+        }
+    }
+
+    /// A duration within a range.
+    pub(super) fn duration(
+        &mut self,
+        field: &str,
+        duration: Option<prost_types::Duration>,
+        range: std::ops::RangeInclusive<Duration>,
+        rule: &'static str,
+    ) {
+        if let Some(duration) = duration
+            && !Duration::try_from(duration).is_ok_and(|duration| range.contains(&duration))
+        {
+            self.bad(field, rule);
+        }
+    }
+}
+
+/// A moment on the wire.
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1_000)
+            .expect("less than a second in nanoseconds"),
+    }
+}
+
+/// A count on the wire. All of ours are bounded far below.
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Labels on the wire.
+fn pairs(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}

@@ -1,0 +1,273 @@
+//! The messages of SessionService.
+
+use std::time::Duration;
+
+use crate::domain::call::context::{ResetContext, SetContext};
+use crate::domain::call::session::{
+    BeginSession, DuplicateSession, EndHow, EndSession, GetSession, SessionFilter,
+};
+use crate::domain::call::transaction::{BeginTransaction, CommitTransaction, RollbackTransaction};
+use crate::domain::id::{InstanceId, Reason, Revision, SessionId, SessionName};
+use crate::domain::session::{Binding, Session, Transaction, TransactionOwner};
+use crate::proto::api;
+use crate::rpc::convert::{Addressed, Fields, PageQuery, Parse, Reply, pairs, timestamp};
+
+/// The longest `wait_timeout` that can be written: whatever a `google.protobuf.Duration` holds.
+const WAIT_MAX: Duration = Duration::from_secs(315_576_000_000);
+const WAIT_RULE: &str = "must not be negative";
+const LEASE_MIN: Duration = Duration::from_secs(1);
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const LEASE_RULE: &str = "must be from 1 s to 24 h";
+
+impl Parse for api::BeginSessionRequest {
+    type Command = Addressed<BeginSession>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let instance = fields.instance("instance", &self.instance);
+        let labels = fields.labels("labels", self.labels);
+        fields.request_id(&self.request_id);
+        Some(Addressed { instance: instance?, call: BeginSession { labels: labels? } })
+    }
+}
+
+impl Parse for api::DuplicateSessionRequest {
+    type Command = Addressed<DuplicateSession>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        fields.request_id(&self.request_id);
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: DuplicateSession { session } })
+    }
+}
+
+impl Parse for api::EndSessionRequest {
+    type Command = Addressed<EndSession>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        fields.request_id(&self.request_id);
+        let how = if self.force {
+            if !self.thread_id.is_empty() {
+                fields.thread("thread_id", &self.thread_id);
+            }
+            fields.take("reason", self.reason.parse::<Reason>()).map(EndHow::Forced)
+        } else {
+            if !self.reason.is_empty() {
+                fields.bad("reason", "is only for a forced end; set force, or leave it out");
+            }
+            fields.thread("thread_id", &self.thread_id).map(EndHow::By)
+        };
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: EndSession { session, how: how? } })
+    }
+}
+
+impl Parse for api::GetSessionRequest {
+    type Command = Addressed<GetSession>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let SessionName { instance, session } = fields.session("name", &self.name)?;
+        Some(Addressed { instance, call: GetSession { session } })
+    }
+}
+
+/// A wish for a page of sessions.
+pub(in crate::rpc) struct ListSessionsCommand {
+    pub(in crate::rpc) instance: InstanceId,
+    pub(in crate::rpc) filter: SessionFilter,
+    pub(in crate::rpc) after: Option<SessionId>,
+    pub(in crate::rpc) page: PageQuery,
+}
+
+impl Parse for api::ListSessionsRequest {
+    type Command = ListSessionsCommand;
+
+    fn parse(mut self, fields: &mut Fields) -> Option<ListSessionsCommand> {
+        let size = std::mem::take(&mut self.page_size);
+        let token = std::mem::take(&mut self.page_token);
+        let page = PageQuery::parse("ListSessions", &self, size, &token, fields);
+        let after = match page.after.as_deref().map(str::parse::<SessionId>) {
+            None => None,
+            Some(Ok(session)) => Some(session),
+            Some(Err(_)) => {
+                fields.bad("page_token", "must be a next_page_token of this list");
+                None
+            }
+        };
+        let instance = fields.instance("parent", &self.parent);
+        let wanted = self.filter.unwrap_or_default();
+        let labels = fields.labels("filter.labels", wanted.labels);
+        let thread = match wanted.thread_id.as_str() {
+            "" => None,
+            id => fields.take("filter.thread_id", id.parse()),
+        };
+        let filter = SessionFilter { bound: wanted.bound, thread, labels: labels? };
+        Some(ListSessionsCommand { instance: instance?, filter, after, page })
+    }
+}
+
+impl Parse for api::SetSessionContextRequest {
+    type Command = Addressed<SetContext>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        let thread = fields.thread("thread_id", &self.thread_id);
+        let context = fields.context(self.context);
+        fields.request_id(&self.request_id);
+        fields.duration("wait_timeout", self.wait_timeout, Duration::ZERO..=WAIT_MAX, WAIT_RULE);
+        fields.duration("lease_ttl", self.lease_ttl, LEASE_MIN..=LEASE_MAX, LEASE_RULE);
+        fields.unserved("wait_timeout", self.wait_timeout.is_some());
+        fields.unserved("lease_ttl", self.lease_ttl.is_some());
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: SetContext { session, thread: thread?, context } })
+    }
+}
+
+impl Parse for api::ResetSessionContextRequest {
+    type Command = Addressed<ResetContext>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        let thread = fields.thread("thread_id", &self.thread_id);
+        fields.request_id(&self.request_id);
+        let token = (self.fencing_token != 0).then_some(Revision::new(self.fencing_token));
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: ResetContext { session, thread: thread?, token } })
+    }
+}
+
+impl Parse for api::BeginTransactionRequest {
+    type Command = Addressed<BeginTransaction>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        let thread = fields.thread("thread_id", &self.thread_id);
+        fields.request_id(&self.request_id);
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: BeginTransaction { session, thread: thread? } })
+    }
+}
+
+impl Parse for api::CommitTransactionRequest {
+    type Command = Addressed<CommitTransaction>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        let thread = fields.thread("thread_id", &self.thread_id);
+        fields.request_id(&self.request_id);
+        let SessionName { instance, session } = name?;
+        Some(Addressed { instance, call: CommitTransaction { session, thread: thread? } })
+    }
+}
+
+impl Parse for api::RollbackTransactionRequest {
+    type Command = Addressed<RollbackTransaction>;
+
+    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+        let name = fields.session("session", &self.session);
+        let thread = fields.thread("thread_id", &self.thread_id);
+        fields.request_id(&self.request_id);
+        let all_levels = self.all_levels;
+        let SessionName { instance, session } = name?;
+        let call = RollbackTransaction { session, thread: thread?, all_levels };
+        Some(Addressed { instance, call })
+    }
+}
+
+impl Reply<Session> for api::BeginSessionResponse {
+    fn reply(instance: &InstanceId, answer: Session) -> Self {
+        Self { session: Some(session(instance, &answer)) }
+    }
+}
+
+impl Reply<Session> for api::DuplicateSessionResponse {
+    fn reply(instance: &InstanceId, answer: Session) -> Self {
+        Self { session: Some(session(instance, &answer)) }
+    }
+}
+
+impl Reply<()> for api::EndSessionResponse {
+    fn reply(_: &InstanceId, (): ()) -> Self {
+        Self {}
+    }
+}
+
+impl Reply<Session> for api::GetSessionResponse {
+    fn reply(instance: &InstanceId, answer: Session) -> Self {
+        Self { session: Some(session(instance, &answer)) }
+    }
+}
+
+impl Reply<Session> for api::SetSessionContextResponse {
+    fn reply(instance: &InstanceId, answer: Session) -> Self {
+        Self {
+            fencing_token: answer.revision.get(),
+            abandoned: false,
+            session: Some(session(instance, &answer)),
+        }
+    }
+}
+
+impl Reply<Revision> for api::ResetSessionContextResponse {
+    fn reply(_: &InstanceId, answer: Revision) -> Self {
+        Self { revision: answer.get() }
+    }
+}
+
+impl Reply<u8> for api::BeginTransactionResponse {
+    fn reply(_: &InstanceId, level: u8) -> Self {
+        Self { transaction_level: level.into() }
+    }
+}
+
+impl Reply<u8> for api::CommitTransactionResponse {
+    fn reply(_: &InstanceId, level: u8) -> Self {
+        Self { transaction_level: level.into() }
+    }
+}
+
+impl Reply<u8> for api::RollbackTransactionResponse {
+    fn reply(_: &InstanceId, level: u8) -> Self {
+        Self { transaction_level: level.into() }
+    }
+}
+
+/// A session on the wire.
+pub(in crate::rpc) fn session(instance: &InstanceId, session: &Session) -> api::Session {
+    api::Session {
+        name: SessionName { instance: instance.clone(), session: session.id }.to_string(),
+        sesid: session.id.get(),
+        labels: pairs(&session.labels),
+        transaction_level: session.transaction_level().into(),
+        binding: session.binding().map(binding),
+        transaction_binding: session.transaction.as_ref().map(transaction_binding),
+        waiters: 0,
+        abandoned: false,
+        create_time: Some(timestamp(session.created)),
+        revision: session.revision.get(),
+    }
+}
+
+fn binding(binding: &Binding) -> api::ContextBinding {
+    api::ContextBinding {
+        thread_id: binding.owner.thread.as_str().to_owned(),
+        context: binding.context.get(),
+        fencing_token: binding.token.get(),
+        set_time: Some(timestamp(binding.since)),
+        lease_ttl: None,
+        lease_remaining: None,
+        principal: binding.owner.principal.as_str().to_owned(),
+    }
+}
+
+fn transaction_binding(transaction: &Transaction) -> api::TransactionBinding {
+    use api::transaction_binding::Owner;
+    let (owner, principal) = match transaction.bound_to() {
+        TransactionOwner::Context(word) => (Owner::Context(word.get()), String::new()),
+        TransactionOwner::Thread(owner) => {
+            (Owner::ThreadId(owner.thread.as_str().to_owned()), owner.principal.as_str().to_owned())
+        }
+    };
+    api::TransactionBinding { owner: Some(owner), principal }
+}

@@ -1,0 +1,286 @@
+//! InstanceService: instances and their life.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::domain::id::InstanceId;
+use crate::domain::limits;
+use crate::domain::refusal::Refusal;
+use crate::engine::watch::{InstanceChange, InstanceChanges, InstanceView};
+use crate::engine::{Engine, Unanswered};
+use crate::proto::api as pb;
+use crate::proto::api::instance_service_server::InstanceService;
+use crate::rpc::convert::{
+    DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand, WatchCommand, instance,
+};
+use crate::rpc::layers::Deadline;
+use crate::rpc::status::{self, About};
+use crate::rpc::{Caller, OfInstance, parse};
+
+/// The service, a thin skin over the engine.
+#[derive(Debug, Clone)]
+pub struct Instances {
+    engine: Engine,
+    about_us: AboutUs,
+}
+
+/// What GetServerInfo tells of the program.
+#[derive(Debug, Clone, Copy)]
+pub struct AboutUs {
+    /// The version of the release.
+    pub version: &'static str,
+    /// The commit it was built from.
+    pub commit: &'static str,
+}
+
+impl Instances {
+    /// The service of this engine.
+    pub fn new(engine: Engine, about_us: AboutUs) -> Self {
+        Self { engine, about_us }
+    }
+
+    fn limits(&self) -> pb::Limits {
+        let settings = self.engine.settings();
+        let of = |bound: usize| i32::try_from(bound).unwrap_or(i32::MAX);
+        let of_u32 = |bound: u32| i32::try_from(bound).unwrap_or(i32::MAX);
+        pb::Limits {
+            max_instances: of(settings.max_instances),
+            default_max_sessions: of_u32(settings.max_sessions),
+            max_sessions: of_u32(limits::SESSIONS_MAX),
+            max_transaction_level: limits::TRANSACTION_LEVEL_MAX.into(),
+            max_labels: of(limits::LABELS_MAX),
+            max_label_characters: of(limits::LABEL_BYTES_MAX),
+            max_instance_id_characters: of(limits::INSTANCE_ID_BYTES_MAX),
+            max_thread_id_characters: of(limits::THREAD_ID_BYTES_MAX),
+            max_request_id_characters: of(limits::REQUEST_ID_BYTES_MAX),
+            max_reason_bytes: of(limits::REASON_BYTES_MAX),
+            default_page_size: of_u32(limits::PAGE_SIZE_DEFAULT),
+            max_page_size: of_u32(limits::PAGE_SIZE_MAX),
+            max_request_bytes: of(limits::REQUEST_BYTES_MAX),
+            max_response_bytes: of(limits::RESPONSE_BYTES_MAX),
+            max_error_details_bytes: of(limits::STATUS_DETAILS_BYTES_MAX),
+            max_concurrent_streams: of_u32(limits::STREAMS_PER_CONNECTION_MAX),
+            // What this release does not serve has no limit in force.
+            ..Default::default()
+        }
+    }
+}
+
+/// The result of a lifecycle call as a response or a status.
+fn answered<T, R: Refusal>(result: Result<T, Unanswered<R>>, caller: &Caller) -> Result<T, Status> {
+    result.map_err(|refusal| status::refused(&refusal, &caller.about))
+}
+
+#[tonic::async_trait]
+impl InstanceService for Instances {
+    async fn create_instance(
+        &self,
+        request: Request<pb::CreateInstanceRequest>,
+    ) -> Result<Response<pb::CreateInstanceResponse>, Status> {
+        let (wanted, caller) = parse(request)?;
+        let view = answered(self.engine.create(wanted).await, &caller)?;
+        Ok(Response::new(pb::CreateInstanceResponse { instance: Some(instance(view)) }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<pb::GetInstanceRequest>,
+    ) -> Result<Response<pb::GetInstanceResponse>, Status> {
+        let (OfInstance(id), caller) = parse(request)?;
+        let view = answered(self.engine.instance(&id), &caller)?;
+        Ok(Response::new(pb::GetInstanceResponse { instance: Some(instance(view)) }))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<pb::ListInstancesRequest>,
+    ) -> Result<Response<pb::ListInstancesResponse>, Status> {
+        let (ListInstancesCommand { after, page }, _) = parse(request)?;
+        // One more than fits tells whether there is a next page.
+        let found = self.engine.instances(after.as_ref(), page.size + 1);
+        let page = page.page(found.into_iter().map(instance), None, |instance| {
+            instance.name.trim_start_matches("instances/").to_owned()
+        });
+        Ok(Response::new(pb::ListInstancesResponse {
+            instances: page.items,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn delete_instance(
+        &self,
+        request: Request<pb::DeleteInstanceRequest>,
+    ) -> Result<Response<pb::DeleteInstanceResponse>, Status> {
+        let (DeleteCommand(id), caller) = parse(request)?;
+        answered(self.engine.delete(id).await, &caller)?;
+        Ok(Response::new(pb::DeleteInstanceResponse {}))
+    }
+
+    async fn get_server_info(
+        &self,
+        _: Request<pb::GetServerInfoRequest>,
+    ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
+        Ok(Response::new(pb::GetServerInfoResponse {
+            version: self.about_us.version.to_owned(),
+            commit: self.about_us.commit.to_owned(),
+            // No log, no format of it.
+            log_format: 0,
+            limits: Some(self.limits()),
+        }))
+    }
+
+    async fn initialize_instance(
+        &self,
+        request: Request<pb::InitializeInstanceRequest>,
+    ) -> Result<Response<pb::InitializeInstanceResponse>, Status> {
+        let (OfInstance(id), caller) = parse(request)?;
+        let view = answered(self.engine.initialize(&id).await, &caller)?;
+        Ok(Response::new(pb::InitializeInstanceResponse { instance: Some(instance(view)) }))
+    }
+
+    async fn stop_instance(
+        &self,
+        request: Request<pb::StopInstanceRequest>,
+    ) -> Result<Response<pb::StopInstanceResponse>, Status> {
+        let (StopCommand { id, resume }, caller) = parse(request)?;
+        let view = answered(self.engine.stop(&id, resume).await, &caller)?;
+        Ok(Response::new(pb::StopInstanceResponse { instance: Some(instance(view)) }))
+    }
+
+    async fn terminate_instance(
+        &self,
+        request: Request<pb::TerminateInstanceRequest>,
+    ) -> Result<Response<pb::TerminateInstanceResponse>, Status> {
+        let (TerminateCommand { id, mode }, caller) = parse(request)?;
+        let view = answered(self.engine.terminate(&id, mode).await, &caller)?;
+        Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
+    }
+
+    type BackupInstanceStream = stream::Empty<Result<pb::BackupInstanceResponse, Status>>;
+
+    async fn backup_instance(
+        &self,
+        _: Request<pb::BackupInstanceRequest>,
+    ) -> Result<Response<Self::BackupInstanceStream>, Status> {
+        Err(status::unserved("BackupInstance", &About::default()))
+    }
+
+    async fn restore_instance(
+        &self,
+        _: Request<Streaming<pb::RestoreInstanceRequest>>,
+    ) -> Result<Response<pb::RestoreInstanceResponse>, Status> {
+        Err(status::unserved("RestoreInstance", &About::default()))
+    }
+
+    type WatchInstancesStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchInstancesResponse, Status>> + Send>>;
+
+    async fn watch_instances(
+        &self,
+        request: Request<pb::WatchInstancesRequest>,
+    ) -> Result<Response<Self::WatchInstancesStream>, Status> {
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let (WatchCommand(names), mut caller) = parse(request)?;
+        for id in &names {
+            caller.about.instance = Some(id.clone());
+            answered(self.engine.instance(id), &caller)?;
+        }
+        let watch = Watch::new(self.engine.clone(), names, caller.about);
+        let views = stream::unfold(watch, |mut watch| async move {
+            let item = watch.next().await?;
+            Some((item, watch))
+        });
+        Ok(Response::new(match deadline {
+            Some(deadline) => Box::pin(deadline.ends(views)),
+            None => Box::pin(views),
+        }))
+    }
+}
+
+/// A watch of instances: changes of their counts are told at most once a second, all else at once.
+struct Watch {
+    engine: Engine,
+    changes: InstanceChanges,
+    names: BTreeSet<InstanceId>,
+    about: About,
+    sent: BTreeMap<InstanceId, InstanceView>,
+    counts: BTreeMap<InstanceId, InstanceView>,
+    tick: Interval,
+    ended: bool,
+}
+
+impl Watch {
+    fn new(engine: Engine, names: BTreeSet<InstanceId>, about: About) -> Self {
+        let mut tick = interval(Duration::from_millis(limits::WATCH_COUNTS_EVERY_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let changes = engine.watch_instances();
+        let (sent, counts) = (BTreeMap::new(), BTreeMap::new());
+        Self { engine, changes, names, about, sent, counts, tick, ended: false }
+    }
+
+    /// The next message; waits for one. After an error there is none.
+    async fn next(&mut self) -> Option<Result<pb::WatchInstancesResponse, Status>> {
+        if self.ended {
+            return None;
+        }
+        let result = self.view().await.map(|view| {
+            self.sent.insert(view.record.id.clone(), view.clone());
+            pb::WatchInstancesResponse { instance: Some(instance(view)) }
+        });
+        self.ended = result.is_err();
+        Some(result)
+    }
+
+    async fn view(&mut self) -> Result<InstanceView, Status> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.engine.drained() => {
+                    let gone = Unanswered::<std::convert::Infallible>::ShuttingDown;
+                    return Err(status::refused(&gone, &self.about));
+                }
+                change = self.changes.next() => match change {
+                    InstanceChange::Present(view) => {
+                        let id = &view.record.id;
+                        if !self.names.is_empty() && !self.names.contains(id) {
+                            continue;
+                        }
+                        match self.sent.get(id) {
+                            Some(sent) if *sent == view => {}
+                            Some(sent) if !view.differs_in_more_than_counts(sent) => {
+                                self.counts.insert(id.clone(), view);
+                            }
+                            Some(_) | None => {
+                                self.counts.remove(id);
+                                return Ok(view);
+                            }
+                        }
+                    }
+                    InstanceChange::Gone(id) => {
+                        self.sent.remove(&id);
+                        self.counts.remove(&id);
+                        if self.names.contains(&id) {
+                            let gone = Unanswered::<std::convert::Infallible>::NoSuchInstance;
+                            let about = About { instance: Some(id), ..self.about.clone() };
+                            return Err(status::refused(&gone, &about));
+                        }
+                    }
+                },
+                _ = self.tick.tick(), if !self.counts.is_empty() => {
+                    if let Some((_, view)) = self.counts.pop_first() {
+                        if !self.counts.is_empty() {
+                            // The rest of this second's counts follow at once.
+                            self.tick.reset_immediately();
+                        }
+                        return Ok(view);
+                    }
+                }
+            }
+        }
+    }
+}

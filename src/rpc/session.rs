@@ -1,0 +1,172 @@
+//! SessionService: sessions, their contexts and their transactions.
+
+use futures_util::stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::domain::call::session::ListSessions;
+use crate::engine::Engine;
+use crate::proto::api as pb;
+use crate::proto::api::session_service_server::SessionService;
+use crate::rpc::convert::{ListSessionsCommand, session};
+use crate::rpc::status::{self, About};
+use crate::rpc::{ask, parse};
+
+/// The service, a thin skin over the engine.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    engine: Engine,
+}
+
+impl Sessions {
+    /// The service of this engine.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+/// The stream of a method that this release does not serve.
+type NoAnswers<T> = stream::Empty<Result<T, Status>>;
+
+fn unserved<T>(what: &str) -> Result<Response<T>, Status> {
+    Err(status::unserved(what, &About::default()))
+}
+
+#[tonic::async_trait]
+impl SessionService for Sessions {
+    async fn begin_session(
+        &self,
+        request: Request<pb::BeginSessionRequest>,
+    ) -> Result<Response<pb::BeginSessionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn duplicate_session(
+        &self,
+        request: Request<pb::DuplicateSessionRequest>,
+    ) -> Result<Response<pb::DuplicateSessionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<pb::EndSessionRequest>,
+    ) -> Result<Response<pb::EndSessionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<pb::GetSessionRequest>,
+    ) -> Result<Response<pb::GetSessionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let (wanted, caller) = parse(request)?;
+        let ListSessionsCommand { instance, filter, after, page } = wanted;
+        let call = ListSessions { filter, after, count: page.size };
+        let found = self
+            .engine
+            .ask(&instance, caller.principal, call)
+            .await
+            .map_err(|refusal| status::refused(&refusal, &caller.about))?;
+        let items = found.sessions.iter().map(|found| session(&instance, found));
+        let next_after = found.next_after.map(|last| last.to_string());
+        let page = page.page(items, next_after, |session| session.sesid.to_string());
+        Ok(Response::new(pb::ListSessionsResponse {
+            sessions: page.items,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn set_session_context(
+        &self,
+        request: Request<pb::SetSessionContextRequest>,
+    ) -> Result<Response<pb::SetSessionContextResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn reset_session_context(
+        &self,
+        request: Request<pb::ResetSessionContextRequest>,
+    ) -> Result<Response<pb::ResetSessionContextResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn begin_transaction(
+        &self,
+        request: Request<pb::BeginTransactionRequest>,
+    ) -> Result<Response<pb::BeginTransactionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn commit_transaction(
+        &self,
+        request: Request<pb::CommitTransactionRequest>,
+    ) -> Result<Response<pb::CommitTransactionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn rollback_transaction(
+        &self,
+        request: Request<pb::RollbackTransactionRequest>,
+    ) -> Result<Response<pb::RollbackTransactionResponse>, Status> {
+        ask(&self.engine, request).await
+    }
+
+    async fn batch_begin_sessions(
+        &self,
+        _: Request<pb::BatchBeginSessionsRequest>,
+    ) -> Result<Response<pb::BatchBeginSessionsResponse>, Status> {
+        unserved("BatchBeginSessions")
+    }
+
+    async fn claim_session_context(
+        &self,
+        _: Request<pb::ClaimSessionContextRequest>,
+    ) -> Result<Response<pb::ClaimSessionContextResponse>, Status> {
+        unserved("ClaimSessionContext")
+    }
+
+    async fn transfer_session_context(
+        &self,
+        _: Request<pb::TransferSessionContextRequest>,
+    ) -> Result<Response<pb::TransferSessionContextResponse>, Status> {
+        unserved("TransferSessionContext")
+    }
+
+    async fn check_session_context(
+        &self,
+        _: Request<pb::CheckSessionContextRequest>,
+    ) -> Result<Response<pb::CheckSessionContextResponse>, Status> {
+        unserved("CheckSessionContext")
+    }
+
+    async fn force_reset_session_context(
+        &self,
+        _: Request<pb::ForceResetSessionContextRequest>,
+    ) -> Result<Response<pb::ForceResetSessionContextResponse>, Status> {
+        unserved("ForceResetSessionContext")
+    }
+
+    type PipelineSessionContextsStream = NoAnswers<pb::PipelineSessionContextsResponse>;
+
+    async fn pipeline_session_contexts(
+        &self,
+        _: Request<Streaming<pb::PipelineSessionContextsRequest>>,
+    ) -> Result<Response<Self::PipelineSessionContextsStream>, Status> {
+        unserved("PipelineSessionContexts")
+    }
+
+    type WatchSessionsStream = NoAnswers<pb::WatchSessionsResponse>;
+
+    async fn watch_sessions(
+        &self,
+        _: Request<pb::WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        unserved("WatchSessions")
+    }
+}
