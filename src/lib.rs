@@ -15,7 +15,7 @@
 //! | [`store`] | remembering: the trait and its backends | domain |
 //! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | [`rpc`] | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
-//! | `server` | the composition root: configuration to running server to drained server | everything above |
+//! | [`server`] | the composition root: configuration to running server to drained server | everything above |
 //! | `cli` | the command line, a client like any other beside `serve` | proto, server |
 //! | [`proto`] | generated code | – |
 //!
@@ -27,4 +27,6 @@ pub mod domain;
 pub mod engine;
 pub mod proto;
 pub mod rpc;
+pub mod server;
 pub mod store;
+pub mod telemetry;
