@@ -23,6 +23,7 @@
 //! `domain/call/`, its parsing and its answer into `rpc/convert.rs`, and one line into the service in
 //! `rpc/`. Nothing else changes.
 
+pub mod cli;
 pub mod domain;
 pub mod engine;
 pub mod proto;
