@@ -36,7 +36,7 @@ use crate::domain::instance::{
     TerminateRefusal,
 };
 use crate::domain::jet_err::JetErr;
-use crate::domain::lifecycle::{Admission, Phase, PhaseRefusal};
+use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::refusal::{Facts, Refusal};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
@@ -114,7 +114,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
     fn jet_err(&self) -> JetErr {
         match self {
             Self::NoSuchInstance => JetErr::InvalidInstance,
-            Self::ShuttingDown => JetErr::TermInProgress,
+            Self::ShuttingDown => PhaseRefusal::Draining.jet_err(),
             Self::Refused(refusal) => refusal.jet_err(),
         }
     }
@@ -122,10 +122,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
     fn facts(&self) -> Facts {
         match self {
             Self::NoSuchInstance => Facts::default(),
-            // Another server, or this one after its restart, may answer.
-            Self::ShuttingDown => {
-                Facts { phase: Some(Phase::Terminating), retry: true, ..Facts::default() }
-            }
+            Self::ShuttingDown => PhaseRefusal::Draining.facts(),
             Self::Refused(refusal) => refusal.facts(),
         }
     }
@@ -181,7 +178,7 @@ impl Engine {
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         match answer.await {
             Ok(Some(result)) if sent => result.map_err(Unanswered::Refused),
-            Ok(_) | Err(_) => Err(self.lost(instance, &handle)),
+            Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
 
@@ -204,14 +201,18 @@ impl Engine {
     /// Forgets an instance that is not initialised.
     pub async fn delete(&self, id: InstanceId) -> Result<(), Unanswered<PhaseRefusal>> {
         let handle = self.handle(&id)?;
+        // The registrar waits for the owner, and creating others must not wait for an owner that is
+        // busy and would refuse.
+        let phase = handle.view.borrow().phase.on(Event::Delete);
+        phase.map_err(Unanswered::Refused)?;
         let (reply, answer) = oneshot::channel();
-        let message = registrar::Message::Delete(id.clone(), reply);
+        let message = registrar::Message::Delete(id, reply);
         if self.shared.registrar.send(message).await.is_err() {
             return Err(Unanswered::ShuttingDown);
         }
         match answer.await {
             Ok(result) => result,
-            Err(_) => Err(self.lost(&id, &handle)),
+            Err(_) => Err(self.lost(&handle)),
         }
     }
 
@@ -281,6 +282,11 @@ impl Engine {
     /// Closes every journal in good order. Whoever asks afterwards is told that the server goes down.
     pub async fn close(&self) {
         self.drain();
+        // First the registrar: what it creates meanwhile is among the owners.
+        let (reply, closed) = oneshot::channel();
+        if self.shared.registrar.send(registrar::Message::Close(reply)).await.is_ok() {
+            closed.await.unwrap_or(());
+        }
         let handles: Vec<Handle> = {
             let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
             instances.values().cloned().collect()
@@ -311,7 +317,7 @@ impl Engine {
         let sent = handle.owner.send(message(reply)).await.is_ok();
         match answer.await {
             Ok(result) if sent => result.map_err(Unanswered::Refused),
-            Ok(_) | Err(_) => Err(self.lost(id, &handle)),
+            Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
 
@@ -320,25 +326,32 @@ impl Engine {
         instances.get(id).cloned().ok_or(Unanswered::NoSuchInstance)
     }
 
-    /// What to say when an owner took a question with it: it panicked and the instance has failed, or
-    /// it is gone with its instance, or the server goes down.
-    fn lost<R: From<PhaseRefusal>>(&self, id: &InstanceId, handle: &Handle) -> Unanswered<R> {
-        let phase = handle.view.borrow().phase.clone();
-        match (phase, self.handle::<R>(id)) {
-            (_, Err(gone)) => gone,
-            (Phase::Failed(failure), Ok(_)) => {
-                Unanswered::Refused(PhaseRefusal::Unavailable(failure).into())
-            }
-            (
-                Phase::Created
-                | Phase::Initializing
-                | Phase::Ready
-                | Phase::Stopped
-                | Phase::Restoring
-                | Phase::Terminating,
-                Ok(_),
-            ) => Unanswered::ShuttingDown,
+    /// What to say when an owner took a question with it: it is gone with its instance, the server
+    /// goes down, or it panicked over the question and the instance has failed.
+    fn lost<R: From<PhaseRefusal>>(&self, handle: &Handle) -> Unanswered<R> {
+        if handle.owner.is_closed() {
+            return if self.draining() {
+                Unanswered::ShuttingDown
+            } else {
+                Unanswered::NoSuchInstance
+            };
         }
+        let view = handle.view.borrow();
+        let failure = match &view.phase {
+            Phase::Failed(failure) => failure.clone(),
+            // It is about to be, or has already been mended since.
+            Phase::Created
+            | Phase::Initializing
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating => Failure {
+                error: JetErr::InternalError,
+                cause: "the call was lost when its instance failed".into(),
+                time: view.record.updated,
+            },
+        };
+        Unanswered::Refused(PhaseRefusal::Unavailable(failure).into())
     }
 }
 

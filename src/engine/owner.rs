@@ -5,6 +5,7 @@
 //! take long, so they run beside the inbox, and meanwhile calls are refused by the phase.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +24,7 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
 use crate::domain::table::{Floor, SessionTable};
+use crate::domain::time::Timestamp;
 use crate::engine::Environment;
 use crate::engine::ask::Question;
 use crate::engine::watch::InstanceView;
@@ -78,11 +80,36 @@ pub(super) struct Owner<S: Store> {
     running: Option<BoxFuture<'static, Done<S>>>,
 }
 
+/// What an owner has taken from its inbox. It outlives a panic, so that nobody is forgotten.
+#[derive(Default)]
+struct Waiting {
+    received: Vec<Message>,
+    messages: VecDeque<Message>,
+    batch: Batch,
+}
+
 /// Calls that are decided and wait for their batch to be committed.
 #[derive(Default)]
 struct Batch {
     questions: Vec<Box<dyn Question>>,
     changes: Vec<Change>,
+}
+
+impl Batch {
+    fn decide(&mut self, question: Box<dyn Question>, instance: &mut Instance, now: Timestamp) {
+        // In the batch before it is decided, so that its caller is told even of a panic.
+        self.questions.push(question);
+        if let Some(question) = self.questions.last_mut() {
+            question.decide(instance, now, &mut self.changes);
+        }
+    }
+
+    fn answer(&mut self, committed: Result<(), &Failure>) {
+        self.changes.clear();
+        for question in self.questions.drain(..) {
+            question.answer(committed);
+        }
+    }
 }
 
 impl<S: Store> Owner<S> {
@@ -100,7 +127,7 @@ impl<S: Store> Owner<S> {
 
     /// Works until the instance is deleted or the server goes down.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let mut waiting = Vec::with_capacity(BATCH_CALLS_MAX);
+        let mut waiting = Waiting::default();
         loop {
             // A panic is a broken invariant of ours. The state may be torn, so the instance fails;
             // opening it again reads back what was acknowledged.
@@ -109,46 +136,49 @@ impl<S: Store> Owner<S> {
                 Ok(Then::GoOn) => {}
                 Ok(Then::End) => break,
                 Err(panic) => {
-                    self.fail(JetErr::InternalError, panic_message(&*panic));
+                    let failure = self.fail(JetErr::InternalError, panic_message(&*panic));
+                    waiting.batch.answer(Err(&failure));
                 }
             }
         }
+        // Before what was received is dropped: whoever waits for it asks whether the owner is gone.
+        drop(inbox);
     }
 
     /// Waits for something to do and does it.
-    async fn turn(
-        &mut self,
-        inbox: &mut mpsc::Receiver<Message>,
-        waiting: &mut Vec<Message>,
-    ) -> Then {
+    async fn turn(&mut self, inbox: &mut mpsc::Receiver<Message>, waiting: &mut Waiting) -> Then {
+        if !waiting.messages.is_empty() {
+            // Left over from a turn that panicked.
+            return self.take(waiting).await;
+        }
         tokio::select! {
             biased;
             done = finished(&mut self.running) => {
                 self.finish(done);
                 Then::GoOn
             }
-            count = inbox.recv_many(waiting, BATCH_CALLS_MAX) => {
+            count = inbox.recv_many(&mut waiting.received, BATCH_CALLS_MAX) => {
                 if count == 0 { Then::End } else { self.take(waiting).await }
             }
         }
     }
 
     /// Does everything that waits, in order. Calls that follow each other share a batch.
-    async fn take(&mut self, waiting: &mut Vec<Message>) -> Then {
+    async fn take(&mut self, waiting: &mut Waiting) -> Then {
+        let Waiting { received, messages, batch } = waiting;
+        messages.extend(received.drain(..));
         let now = self.environment.now();
-        let mut batch = Batch::default();
-        for message in waiting.drain(..) {
-            if let Message::Call(mut question) = message {
-                question.decide(&mut self.instance, now, &mut batch.changes);
-                batch.questions.push(question);
+        while let Some(message) = messages.pop_front() {
+            if let Message::Call(question) = message {
+                batch.decide(question, &mut self.instance, now);
                 continue;
             }
-            self.commit(&mut batch).await;
+            self.commit(batch).await;
             if self.lifecycle(message).await == Then::End {
                 return Then::End;
             }
         }
-        self.commit(&mut batch).await;
+        self.commit(batch).await;
         Then::GoOn
     }
 
@@ -166,11 +196,8 @@ impl<S: Store> Owner<S> {
                 }
                 Err(error) => lost = Some(self.fail(error.jet_err(), with_causes(&error))),
             }
-            batch.changes.clear();
         }
-        for question in batch.questions.drain(..) {
-            question.answer(lost.as_ref().map_or(Ok(()), Err));
-        }
+        batch.answer(lost.as_ref().map_or(Ok(()), Err));
     }
 
     async fn lifecycle(&mut self, message: Message) -> Then {
@@ -344,6 +371,8 @@ impl<S: Store> Owner<S> {
     /// Answers the first cause.
     fn fail(&mut self, error: JetErr, cause: String) -> Failure {
         self.journal = None;
+        // What ran beside the inbox may be what panicked; polled again it would panic for ever.
+        self.running = None;
         let failure = self.failure(error, cause);
         tracing::error!(
             instance = %self.instance.record.id,
@@ -410,7 +439,7 @@ fn tell<R>(reply: Option<Reply<R>>, answer: Result<InstanceView, R>) {
 }
 
 /// An error and everything behind it, in one line for an operator.
-fn with_causes(error: &dyn Error) -> String {
+pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
@@ -420,7 +449,8 @@ fn with_causes(error: &dyn Error) -> String {
     line
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+/// What to call the cause of a failure that is our own fault.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let message = panic
         .downcast_ref::<&str>()
         .copied()

@@ -2,12 +2,15 @@
 //!
 //! It is a task of its own so that a caller that vanishes half-way leaves no half-made instance.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, Weak};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{self, CreateRefusal, InstanceRecord, Resting};
+use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
 use crate::domain::table::Floor;
@@ -23,6 +26,8 @@ pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 pub(super) enum Message {
     Create(NewInstance, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
     Delete(InstanceId, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
+    /// The server goes down: nothing is created or deleted any more.
+    Close(oneshot::Sender<()>),
 }
 
 pub(super) struct Registrar<S: Store> {
@@ -62,12 +67,22 @@ impl<S: Store> Registrar<S> {
         while let Some(message) = inbox.recv().await {
             match message {
                 Message::Create(wanted, reply) => {
-                    let result = self.create(wanted).await;
+                    // A panic of the store must not take the registrar with it.
+                    let create = AssertUnwindSafe(self.create(wanted)).catch_unwind();
+                    let result = create.await.unwrap_or_else(|panic| {
+                        Err(self.unavailable(JetErr::InternalError, owner::panic_message(&*panic)))
+                    });
                     drop(reply.send(result));
                 }
                 Message::Delete(id, reply) => {
-                    let result = self.delete(&id).await;
-                    drop(reply.send(result));
+                    if let Some(result) = self.delete(&id).await {
+                        drop(reply.send(result));
+                    }
+                }
+                Message::Close(reply) => {
+                    drop(inbox);
+                    reply.send(()).ok();
+                    return;
                 }
             }
         }
@@ -84,41 +99,41 @@ impl<S: Store> Registrar<S> {
                 .map_err(Unanswered::Refused)?;
         }
         let record = new_record(wanted, shared.settings, self.floor, &*self.environment);
-        self.store.create(&record).await.map_err(|error| {
-            Unanswered::Refused(CreateRefusal::Unavailable(Failure {
-                error: error.error,
-                cause: error.to_string().into(),
-                time: self.environment.now(),
-            }))
-        })?;
+        let created = self.store.create(&record).await;
+        created.map_err(|error| self.unavailable(error.error, owner::with_causes(&error)))?;
         tracing::info!(instance = %record.id, "instance created");
         let handle = self.register(record).ok_or(Unanswered::ShuttingDown)?;
         let view = handle.view.borrow().clone();
         Ok(view)
     }
 
-    async fn delete(&mut self, id: &InstanceId) -> Result<(), Unanswered<PhaseRefusal>> {
-        let Some(shared) = self.shared.upgrade() else {
-            return Err(Unanswered::ShuttingDown);
-        };
+    fn unavailable(&self, error: JetErr, cause: String) -> Unanswered<CreateRefusal> {
+        let time = self.environment.now();
+        let failure = Failure { error, cause: cause.into(), time };
+        Unanswered::Refused(CreateRefusal::Unavailable(failure))
+    }
+
+    /// Answers nothing where the owner takes the question with it.
+    async fn delete(&mut self, id: &InstanceId) -> Option<Result<(), Unanswered<PhaseRefusal>>> {
+        let shared = self.shared.upgrade()?;
         let owner = {
             let instances = shared.instances.read().unwrap_or_else(PoisonError::into_inner);
             instances.get(id).map(|handle| handle.owner.clone())
         };
         let Some(owner) = owner else {
-            return Err(Unanswered::NoSuchInstance);
+            return Some(Err(Unanswered::NoSuchInstance));
         };
         let (reply, answer) = oneshot::channel();
-        if owner.send(owner::Message::Delete(reply)).await.is_err() {
-            return Err(Unanswered::ShuttingDown);
-        }
-        let floor =
-            answer.await.map_err(|_| Unanswered::ShuttingDown)?.map_err(Unanswered::Refused)?;
+        owner.send(owner::Message::Delete(reply)).await.ok()?;
+        let floor = match answer.await.ok()? {
+            Ok(floor) => floor,
+            Err(refusal) => return Some(Err(Unanswered::Refused(refusal))),
+        };
         self.floor = self.floor.max(floor);
         shared.instances.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         shared.board.changed();
         tracing::info!(instance = %id, "instance deleted");
-        Ok(())
+        Some(Ok(()))
     }
 
     /// Starts the owner of an instance and lets everybody find it.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
-use crate::domain::id::{InstanceId, Revision};
+use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::{Instance, InstanceRecord};
 use crate::domain::lifecycle::Phase;
 use crate::domain::table::SessionTable;
@@ -110,6 +110,9 @@ pub enum InstanceChange {
 pub struct InstanceChanges {
     engine: Engine,
     board: watch::Receiver<()>,
+    /// Of whom the reader knows, and whom of that name. It is not `views` that tells: a stream ends
+    /// with its owner, which may be before or after its instance leaves the board.
+    followed: BTreeMap<InstanceId, Uid>,
     views: StreamMap<InstanceId, WatchStream<InstanceView>>,
     gone: Vec<InstanceId>,
 }
@@ -118,7 +121,8 @@ impl InstanceChanges {
     pub(super) fn new(engine: Engine) -> Self {
         let mut board = engine.shared.board.0.subscribe();
         board.mark_changed();
-        Self { engine, board, views: StreamMap::new(), gone: Vec::new() }
+        let followed = BTreeMap::new();
+        Self { engine, board, followed, views: StreamMap::new(), gone: Vec::new() }
     }
 
     /// The next change; waits for one. Cancel-safe.
@@ -144,17 +148,24 @@ impl InstanceChanges {
     /// Follows instances that are new, and notes those that are gone.
     fn renew(&mut self) {
         let instances = self.engine.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
-        let known: BTreeMap<_, _> =
-            instances.iter().map(|(id, handle)| (id.clone(), handle.view.clone())).collect();
+        let known: BTreeMap<_, _> = instances
+            .iter()
+            .map(|(id, handle)| {
+                let uid = handle.view.borrow().record.uid.clone();
+                (id.clone(), (uid, handle.view.clone()))
+            })
+            .collect();
         drop(instances);
-        let gone: Vec<_> =
-            self.views.keys().filter(|id| !known.contains_key(id)).cloned().collect();
-        for id in &gone {
-            self.views.remove(id);
-        }
-        self.gone.extend(gone);
-        for (id, view) in known {
-            if !self.views.contains_key(&id) {
+        self.followed.retain(|id, uid| {
+            let stays = known.get(id).is_some_and(|(found, _)| found == uid);
+            if !stays {
+                self.views.remove(id);
+                self.gone.push(id.clone());
+            }
+            stays
+        });
+        for (id, (uid, view)) in known {
+            if self.followed.insert(id.clone(), uid).is_none() {
                 self.views.insert(id, WatchStream::new(view));
             }
         }
