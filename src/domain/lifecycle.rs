@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::jet_err::JetErr;
-use crate::domain::refusal::{Facts, Refusal};
+use crate::domain::refusal::{Cause, Facts, Refusal};
 use crate::domain::time::Timestamp;
 
 /// Where an instance is in its life.
@@ -258,17 +258,17 @@ pub enum PhaseRefusal {
 }
 
 impl PhaseRefusal {
-    /// The phase that refused.
-    pub fn phase(&self) -> Phase {
+    /// The phase that refused; none if it is the server that does.
+    pub fn phase(&self) -> Option<Phase> {
         match self {
-            Self::NotInitialized => Phase::Created,
-            Self::StillInitializing | Self::InitInProgress => Phase::Initializing,
-            Self::AlreadyInitialized(phase) => phase.clone(),
-            Self::Stopped => Phase::Stopped,
-            Self::Draining => Phase::Ready,
-            Self::Terminating => Phase::Terminating,
-            Self::Restoring => Phase::Restoring,
-            Self::Unavailable(failure) => Phase::Failed(failure.clone()),
+            Self::NotInitialized => Some(Phase::Created),
+            Self::StillInitializing | Self::InitInProgress => Some(Phase::Initializing),
+            Self::AlreadyInitialized(phase) => Some(phase.clone()),
+            Self::Stopped => Some(Phase::Stopped),
+            Self::Draining => None,
+            Self::Terminating => Some(Phase::Terminating),
+            Self::Restoring => Some(Phase::Restoring),
+            Self::Unavailable(failure) => Some(Phase::Failed(failure.clone())),
         }
     }
 
@@ -301,7 +301,8 @@ impl Refusal for PhaseRefusal {
     }
 
     fn facts(&self) -> Facts {
-        Facts { phase: Some(self.phase()), retry: self.passes(), ..Facts::default() }
+        let cause = (*self == Self::Draining).then_some(Cause::Draining);
+        Facts { phase: self.phase(), cause, retry: self.passes(), ..Facts::default() }
     }
 }
 
@@ -438,7 +439,7 @@ mod tests {
         for phase in phases() {
             for event in requests.clone() {
                 if let Err(refusal) = phase.on(event) {
-                    assert_eq!(refusal.phase(), phase);
+                    assert_eq!(refusal.phase(), Some(phase.clone()));
                 }
             }
         }

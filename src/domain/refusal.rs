@@ -59,6 +59,8 @@ pub enum Cause {
     Ended,
     /// No such session was ever begun.
     NeverExisted,
+    /// This server process goes down; another, or this one after its restart, may answer.
+    Draining,
 }
 
 impl Cause {
@@ -70,6 +72,7 @@ impl Cause {
             Self::HeldByOther => "held_by_other",
             Self::Ended => "ended",
             Self::NeverExisted => "never_existed",
+            Self::Draining => "draining",
         }
     }
 }

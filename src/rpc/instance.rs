@@ -20,7 +20,7 @@ use crate::rpc::convert::{
 };
 use crate::rpc::layers::Deadline;
 use crate::rpc::status::{self, About};
-use crate::rpc::{Caller, OfInstance, parse};
+use crate::rpc::{Caller, OfInstance, parse, unserved};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -165,16 +165,16 @@ impl InstanceService for Instances {
 
     async fn backup_instance(
         &self,
-        _: Request<pb::BackupInstanceRequest>,
+        request: Request<pb::BackupInstanceRequest>,
     ) -> Result<Response<Self::BackupInstanceStream>, Status> {
-        Err(status::unserved("BackupInstance", &About::default()))
+        unserved(&request, "BackupInstance")
     }
 
     async fn restore_instance(
         &self,
-        _: Request<Streaming<pb::RestoreInstanceRequest>>,
+        request: Request<Streaming<pb::RestoreInstanceRequest>>,
     ) -> Result<Response<pb::RestoreInstanceResponse>, Status> {
-        Err(status::unserved("RestoreInstance", &About::default()))
+        unserved(&request, "RestoreInstance")
     }
 
     type WatchInstancesStream =
@@ -190,13 +190,14 @@ impl InstanceService for Instances {
             caller.about.instance = Some(id.clone());
             answered(self.engine.instance(id), &caller)?;
         }
+        let about = caller.about.clone();
         let watch = Watch::new(self.engine.clone(), names, caller.about);
         let views = stream::unfold(watch, |mut watch| async move {
             let item = watch.next().await?;
             Some((item, watch))
         });
         Ok(Response::new(match deadline {
-            Some(deadline) => Box::pin(deadline.ends(views)),
+            Some(deadline) => Box::pin(deadline.ends(views, about)),
             None => Box::pin(views),
         }))
     }

@@ -68,10 +68,11 @@ impl Deadline {
     pub(super) fn ends<T>(
         self,
         stream: impl Stream<Item = Result<T, Status>>,
+        about: About,
     ) -> impl Stream<Item = Result<T, Status>> {
         let over = stream::once(async move {
             tokio::time::sleep(self.0).await;
-            Err(status::deadline_exceeded(&About::default()))
+            Err(status::deadline_exceeded(&about))
         });
         // Whichever speaks first; the deadline is the last word.
         stream::select(stream.map(Some), over.map(Some).chain(stream::iter([None])))
@@ -147,6 +148,7 @@ where
             span.record("request_id", id.as_str());
             request.extensions_mut().insert(id.clone());
         }
+        let uri = request.uri().clone();
         let deadline = Deadline::of(request.headers());
         if let Ok(Some(deadline)) = deadline {
             request.extensions_mut().insert(deadline);
@@ -169,7 +171,7 @@ where
                     .await
                     .unwrap_or_else(|| status::panicked(&about).into_http()),
             };
-            Ok(finished(response, &about))
+            Ok(finished(response, uri.path(), &about))
         };
         Box::pin(call.instrument(span))
     }
@@ -198,10 +200,10 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Corrects what tonic made up, notes the JET code, and gives the request id back.
-fn finished(response: Response<Body>, about: &About) -> Response<Body> {
+fn finished(response: Response<Body>, path: &str, about: &About) -> Response<Body> {
     // A refusal is a response that has its trailers among its headers.
     let mut response = match Status::from_header_map(response.headers()) {
-        Some(made_up) => match status::of_untaken_message(&made_up, about) {
+        Some(made_up) => match status::of_untaken_message(&made_up, path, about) {
             Some(ours) => ours.into_http(),
             None => response,
         },

@@ -65,6 +65,12 @@ fn parse<W: Parse>(request: Request<W>) -> Result<(W::Command, Caller), Status> 
     }
 }
 
+/// The answer of a method that this release does not serve.
+fn unserved<W, R>(request: &Request<W>, method: &str) -> Result<Response<R>, Status> {
+    let request_id = request.extensions().get::<layers::RequestId>().cloned();
+    Err(status::unserved(method, &About { request_id, ..About::default() }))
+}
+
 /// Tells the span of the call what it is about. At the default level there is no span.
 fn record(about: &About) {
     let span = Span::current();

@@ -8,8 +8,8 @@ use crate::engine::Engine;
 use crate::proto::api as pb;
 use crate::proto::api::session_service_server::SessionService;
 use crate::rpc::convert::{ListSessionsCommand, session};
-use crate::rpc::status::{self, About};
-use crate::rpc::{ask, parse};
+use crate::rpc::status;
+use crate::rpc::{ask, parse, unserved};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -26,10 +26,6 @@ impl Sessions {
 
 /// The stream of a method that this release does not serve.
 type NoAnswers<T> = stream::Empty<Result<T, Status>>;
-
-fn unserved<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(status::unserved(what, &About::default()))
-}
 
 #[tonic::async_trait]
 impl SessionService for Sessions {
@@ -119,54 +115,54 @@ impl SessionService for Sessions {
 
     async fn batch_begin_sessions(
         &self,
-        _: Request<pb::BatchBeginSessionsRequest>,
+        request: Request<pb::BatchBeginSessionsRequest>,
     ) -> Result<Response<pb::BatchBeginSessionsResponse>, Status> {
-        unserved("BatchBeginSessions")
+        unserved(&request, "BatchBeginSessions")
     }
 
     async fn claim_session_context(
         &self,
-        _: Request<pb::ClaimSessionContextRequest>,
+        request: Request<pb::ClaimSessionContextRequest>,
     ) -> Result<Response<pb::ClaimSessionContextResponse>, Status> {
-        unserved("ClaimSessionContext")
+        unserved(&request, "ClaimSessionContext")
     }
 
     async fn transfer_session_context(
         &self,
-        _: Request<pb::TransferSessionContextRequest>,
+        request: Request<pb::TransferSessionContextRequest>,
     ) -> Result<Response<pb::TransferSessionContextResponse>, Status> {
-        unserved("TransferSessionContext")
+        unserved(&request, "TransferSessionContext")
     }
 
     async fn check_session_context(
         &self,
-        _: Request<pb::CheckSessionContextRequest>,
+        request: Request<pb::CheckSessionContextRequest>,
     ) -> Result<Response<pb::CheckSessionContextResponse>, Status> {
-        unserved("CheckSessionContext")
+        unserved(&request, "CheckSessionContext")
     }
 
     async fn force_reset_session_context(
         &self,
-        _: Request<pb::ForceResetSessionContextRequest>,
+        request: Request<pb::ForceResetSessionContextRequest>,
     ) -> Result<Response<pb::ForceResetSessionContextResponse>, Status> {
-        unserved("ForceResetSessionContext")
+        unserved(&request, "ForceResetSessionContext")
     }
 
     type PipelineSessionContextsStream = NoAnswers<pb::PipelineSessionContextsResponse>;
 
     async fn pipeline_session_contexts(
         &self,
-        _: Request<Streaming<pb::PipelineSessionContextsRequest>>,
+        request: Request<Streaming<pb::PipelineSessionContextsRequest>>,
     ) -> Result<Response<Self::PipelineSessionContextsStream>, Status> {
-        unserved("PipelineSessionContexts")
+        unserved(&request, "PipelineSessionContexts")
     }
 
     type WatchSessionsStream = NoAnswers<pb::WatchSessionsResponse>;
 
     async fn watch_sessions(
         &self,
-        _: Request<pb::WatchSessionsRequest>,
+        request: Request<pb::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        unserved("WatchSessions")
+        unserved(&request, "WatchSessions")
     }
 }

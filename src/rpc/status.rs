@@ -15,8 +15,9 @@ use tonic_types::pb;
 
 use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
-use crate::domain::limits::STATUS_DETAILS_BYTES_MAX;
-use crate::domain::refusal::{Facts, Quota, Refusal};
+use crate::domain::lifecycle::Phase;
+use crate::domain::limits::{REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX};
+use crate::domain::refusal::{Cause, Facts, Quota, Refusal};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
 
@@ -25,6 +26,18 @@ pub const DOMAIN: &str = "jet.session.v1";
 
 /// When to try again where a phase passes by itself and its progress is not known.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Bad fields that the message for people names; the details for programs name more.
+const TOLD_FIELDS_MAX: usize = 4;
+
+/// How much of a method's path that does not exist is repeated.
+const PATH_CHARS_MAX: usize = 128;
+
+/// Rows of a list that the details can hold at most.
+const ROWS_MAX: usize = 32;
+
+/// Why writing into a String cannot fail.
+const STRING: &str = "a String takes everything";
 
 /// Tells gRPC's own retry logic to leave it be (gRFC A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -79,38 +92,29 @@ pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
         return malformed(vec![bad], about);
     }
     let told = tell(jet, &facts, about);
-    Answer {
-        code: if facts.stale_token { Code::Aborted } else { code(jet) },
-        reason: if facts.stale_token { "STALE_FENCING_TOKEN".to_owned() } else { jet.reason() },
-        jet: Some(jet),
-        message: told,
-        bad_fields: Vec::new(),
-        retry: facts.retry.then_some(RETRY_AFTER),
-        facts,
+    let mut answer =
+        Answer { message: told, retry: facts.retry.then_some(RETRY_AFTER), ..Answer::jet(jet) };
+    if facts.stale_token {
+        answer.code = Code::Aborted;
+        answer.reason = "STALE_FENCING_TOKEN".to_owned();
     }
-    .status(about)
+    Answer { facts, ..answer }.status(about)
 }
 
 /// The status of a request that cannot be understood: every bad field at once.
 pub fn malformed(bad_fields: Vec<BadField>, about: &About) -> Status {
     let jet = JetErr::InvalidParameter;
     let mut message = format!("{jet}: ");
-    for (i, bad) in bad_fields.iter().enumerate() {
+    for (i, bad) in bad_fields.iter().take(TOLD_FIELDS_MAX).enumerate() {
         let separator = if i == 0 { "" } else { "; " };
-        write!(message, "{separator}{}: {}", bad.field, bad.rule)
-            .expect("a String takes everything");
+        let named = if bad.field.is_empty() { "" } else { ": " };
+        write!(message, "{separator}{}{named}{}", bad.field, bad.rule).expect(STRING);
     }
-    message.push('.');
-    Answer {
-        code: code(jet),
-        reason: jet.reason(),
-        jet: Some(jet),
-        message,
-        bad_fields,
-        retry: None,
-        facts: Facts::default(),
+    match bad_fields.len().saturating_sub(TOLD_FIELDS_MAX) {
+        0 => message.push('.'),
+        more => write!(message, "; and {more} more.").expect(STRING),
     }
-    .status(about)
+    Answer { message, bad_fields, ..Answer::jet(jet) }.status(about)
 }
 
 /// The status of something the contract has and this release does not serve yet.
@@ -138,22 +142,32 @@ pub fn panicked(about: &About) -> Status {
     Answer::ours(Code::Internal, "INTERNAL", message).status(about)
 }
 
-/// The status that replaces one which tonic made up by itself about a message that it could not take:
-/// too large (it says OUT_OF_RANGE) or not to be decoded (it says INTERNAL). `None` for any other.
-pub fn of_untaken_message(by_tonic: &Status, about: &About) -> Option<Status> {
+/// The status that replaces one which tonic made up by itself: about a message that is too large (it
+/// says OUT_OF_RANGE) or cannot be decoded (it says INTERNAL), or a method that does not exist (it says
+/// nothing). `None` for any other.
+pub fn of_untaken_message(by_tonic: &Status, path: &str, about: &About) -> Option<Status> {
     if !by_tonic.details().is_empty() {
         // One of ours.
         return None;
     }
     match by_tonic.code() {
         Code::OutOfRange => {
-            let message = format!("The message is too large: {}.", by_tonic.message());
+            let message =
+                format!("The message is too large: at most {REQUEST_BYTES_MAX} bytes are taken.");
             Some(Answer::ours(Code::ResourceExhausted, "MESSAGE_TOO_LARGE", message).status(about))
         }
         Code::Internal => {
             let rule =
                 format!("must be a message of the method's request type: {}", by_tonic.message());
             Some(malformed(vec![BadField { field: String::new(), rule }], about))
+        }
+        Code::Unimplemented if by_tonic.message().is_empty() => {
+            let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+            let message = format!(
+                "This server has no method {path}. Server reflection, or grpcurl's list and \
+                 describe, tell which it has."
+            );
+            Some(Answer::ours(Code::Unimplemented, "UNKNOWN_METHOD", message).status(about))
         }
         Code::Ok
         | Code::Cancelled
@@ -211,9 +225,28 @@ struct Answer {
     facts: Facts,
     bad_fields: Vec<BadField>,
     retry: Option<Duration>,
+    shortened: Shortened,
+}
+
+/// What has been left out so that the details fit, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shortened {
+    /// Nothing.
+    No,
+    /// The ends of lists.
+    Lists,
+    /// The texts of the JET error, which stand in the message and in the table too.
+    Texts,
+    /// Whatever is said twice: the holder outside ErrorInfo.
+    Repetitions,
 }
 
 impl Answer {
+    /// An answer with a JET code.
+    fn jet(jet: JetErr) -> Self {
+        Self { jet: Some(jet), ..Self::ours(code(jet), &jet.reason(), String::new()) }
+    }
+
     /// An answer that has no JET code.
     fn ours(code: Code, reason: &str, message: String) -> Self {
         Self {
@@ -224,32 +257,40 @@ impl Answer {
             facts: Facts::default(),
             bad_fields: Vec::new(),
             retry: None,
+            shortened: Shortened::No,
         }
     }
 
     /// The status, its details shortened until they fit into what clients accept as headers.
     fn status(mut self, about: &About) -> Status {
-        let mut truncated = false;
         let details = loop {
-            let details = self.details(about, truncated);
+            let details = self.details(about);
             if details.encoded_len() <= STATUS_DETAILS_BYTES_MAX || !self.shorten() {
                 break details;
             }
-            truncated = true;
         };
         let metadata = self.trailers(about);
         let bytes = details.encode_to_vec().into();
         Status::with_details_and_metadata(self.code, self.message, bytes, metadata)
     }
 
-    /// Takes an element from the longest list; answers whether there was one.
+    /// Leaves something out; answers whether there was anything.
     fn shorten(&mut self) -> bool {
-        if self.bad_fields.len() > 1 {
-            self.bad_fields.pop();
-            true
-        } else {
-            self.facts.blocking.first.pop().is_some()
+        // A long list is cut to what can fit at all before it is tried row by row.
+        let rows = self.bad_fields.len().max(self.facts.blocking.first.len());
+        if rows > 1 {
+            self.shortened = self.shortened.max(Shortened::Lists);
+            let kept = (rows - 1).min(ROWS_MAX);
+            self.bad_fields.truncate(kept);
+            self.facts.blocking.first.truncate(kept);
+            return true;
         }
+        let before = self.shortened;
+        self.shortened = match before {
+            Shortened::No | Shortened::Lists => Shortened::Texts,
+            Shortened::Texts | Shortened::Repetitions => Shortened::Repetitions,
+        };
+        self.shortened != before
     }
 
     fn trailers(&self, about: &About) -> MetadataMap {
@@ -272,10 +313,14 @@ impl Answer {
         trailers
     }
 
-    fn details(&self, about: &About, truncated: bool) -> pb::Status {
-        let mut details = vec![any("google.rpc.ErrorInfo", &self.error_info(about, truncated))];
+    fn details(&self, about: &About) -> pb::Status {
+        let mut details = vec![any("google.rpc.ErrorInfo", &self.error_info(about))];
         if let Some(jet) = self.jet {
-            details.push(any("jet.session.v1.JetError", &jet_error(jet)));
+            let mut row = jet_error(jet);
+            if self.shortened >= Shortened::Texts {
+                (row.message, row.retry_advice) = (String::new(), String::new());
+            }
+            details.push(any("jet.session.v1.JetError", &row));
         }
         details.extend(self.resource_info(about).map(|d| any("google.rpc.ResourceInfo", &d)));
         details.extend(
@@ -298,7 +343,7 @@ impl Answer {
         pb::Status { code: self.code.into(), message: self.message.clone(), details }
     }
 
-    fn error_info(&self, about: &About, truncated: bool) -> pb::ErrorInfo {
+    fn error_info(&self, about: &About) -> pb::ErrorInfo {
         let mut metadata = HashMap::new();
         let mut put = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -318,7 +363,7 @@ impl Answer {
             put("fencing_token", Some(holder.token.to_string()));
             put("held_for", Some(seconds(holder.held_for)));
         }
-        put("truncated", truncated.then(|| "true".to_owned()));
+        put("truncated", (self.shortened > Shortened::No).then(|| "true".to_owned()));
         pb::ErrorInfo { reason: self.reason.clone(), domain: DOMAIN.to_owned(), metadata }
     }
 
@@ -331,7 +376,7 @@ impl Answer {
                 | JetErr::SessionContextNotSetByThisThread
         );
         let (resource_type, resource_name) = about.resource().filter(|_| wanted)?;
-        let holder = self.facts.holder.as_ref();
+        let holder = self.facts.holder.as_ref().filter(|_| self.shortened < Shortened::Repetitions);
         Some(pb::ResourceInfo {
             resource_type: resource_type.to_owned(),
             resource_name,
@@ -353,6 +398,9 @@ impl Answer {
             let state = format!("the instance is {phase}");
             violations.push(violation("INSTANCE_STATE", about.instance_name(), state));
         }
+        if self.facts.cause == Some(Cause::Draining) {
+            violations.push(violation("SERVER_STATE", None, "the server is draining".to_owned()));
+        }
         if matches!(
             jet,
             JetErr::SessionContextAlreadySet
@@ -360,6 +408,7 @@ impl Answer {
                 | JetErr::SessionInUse
         ) {
             let state = match (&self.facts.holder, self.facts.cause) {
+                (Some(_), _) if self.shortened >= Shortened::Repetitions => "held".to_owned(),
                 (Some(holder), _) => format!("held by thread {}", holder.owner.thread),
                 (None, Some(cause)) => cause.as_str().to_owned(),
                 (None, None) => String::new(),
@@ -413,9 +462,9 @@ fn tell(jet: JetErr, facts: &Facts, about: &About) -> String {
     let subject = about.resource().map_or_else(|| "the server".to_owned(), |(_, name)| name);
     let here = here(facts, about, &subject);
     if !here.is_empty() {
-        write!(told, "{here}. ").expect("a String takes everything");
+        write!(told, "{here}. ").expect(STRING);
     } else if about.resource().is_some() {
-        write!(told, "{subject}. ").expect("a String takes everything");
+        write!(told, "{subject}. ").expect(STRING);
     }
     told.push_str(jet.message());
     told
@@ -426,15 +475,15 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
     if let Some(phase) = &facts.phase {
         let instance = about.instance_name().unwrap_or_else(|| subject.to_owned());
         return match phase {
-            crate::domain::lifecycle::Phase::Failed(failure) => {
+            Phase::Failed(failure) => {
                 format!("{instance} is FAILED ({}: {})", failure.error, failure.cause)
             }
-            crate::domain::lifecycle::Phase::Created
-            | crate::domain::lifecycle::Phase::Initializing
-            | crate::domain::lifecycle::Phase::Ready
-            | crate::domain::lifecycle::Phase::Stopped
-            | crate::domain::lifecycle::Phase::Restoring
-            | crate::domain::lifecycle::Phase::Terminating => format!("{instance} is {phase}"),
+            Phase::Created
+            | Phase::Initializing
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating => format!("{instance} is {phase}"),
         };
     }
     if let Some(holder) = &facts.holder {
@@ -445,6 +494,10 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
             holder.token,
             seconds(holder.held_for),
         );
+    }
+    if facts.cause == Some(Cause::Draining) {
+        return "this server is going down; another, or this one once it is back, may answer"
+            .to_owned();
     }
     if let Some(cause) = facts.cause {
         let what = cause.as_str().replace('_', " ");

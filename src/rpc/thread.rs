@@ -4,43 +4,39 @@ use tonic::{Request, Response, Status};
 
 use crate::proto::api as pb;
 use crate::proto::api::thread_service_server::ThreadService;
-use crate::rpc::status::{self, About};
+use crate::rpc::unserved;
 
 /// The service.
 #[derive(Debug, Clone, Copy)]
 pub struct Threads;
 
-fn unserved<T>(what: &str) -> Result<Response<T>, Status> {
-    Err(status::unserved(what, &About::default()))
-}
-
 #[tonic::async_trait]
 impl ThreadService for Threads {
     async fn keep_threads_alive(
         &self,
-        _: Request<pb::KeepThreadsAliveRequest>,
+        request: Request<pb::KeepThreadsAliveRequest>,
     ) -> Result<Response<pb::KeepThreadsAliveResponse>, Status> {
-        unserved("KeepThreadsAlive")
+        unserved(&request, "KeepThreadsAlive")
     }
 
     async fn get_thread(
         &self,
-        _: Request<pb::GetThreadRequest>,
+        request: Request<pb::GetThreadRequest>,
     ) -> Result<Response<pb::GetThreadResponse>, Status> {
-        unserved("GetThread")
+        unserved(&request, "GetThread")
     }
 
     async fn list_threads(
         &self,
-        _: Request<pb::ListThreadsRequest>,
+        request: Request<pb::ListThreadsRequest>,
     ) -> Result<Response<pb::ListThreadsResponse>, Status> {
-        unserved("ListThreads")
+        unserved(&request, "ListThreads")
     }
 
     async fn end_threads(
         &self,
-        _: Request<pb::EndThreadsRequest>,
+        request: Request<pb::EndThreadsRequest>,
     ) -> Result<Response<pb::EndThreadsResponse>, Status> {
-        unserved("EndThreads")
+        unserved(&request, "EndThreads")
     }
 }
