@@ -47,7 +47,17 @@ pub async fn report(engine: Engine, mut reporter: HealthReporter, services: &[&s
             }
         }
     }
-    for service in services.iter().copied().chain([""]).chain(names.iter().map(String::as_str)) {
+    let all = services.iter().copied().chain([""]).chain(names.iter().map(String::as_str));
+    for service in all {
         reporter.set_service_status(service, NotServing).await;
+        end_watches(&mut reporter, service, NotServing).await;
     }
+    end_watches(&mut reporter, LIVENESS, Serving).await;
+}
+
+/// Ends the watches of a service after they have told its last status: an open watch would keep its
+/// connection, and with it the server, until the drain deadline. Checks go on being answered.
+async fn end_watches(reporter: &mut HealthReporter, service: &str, status: ServingStatus) {
+    reporter.clear_service_status(service).await;
+    reporter.set_service_status(service, status).await;
 }

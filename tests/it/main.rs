@@ -1,0 +1,21 @@
+//! The contract over the wire: real servers on ports of their own, asked by real clients.
+//!
+//! Every test starts its own server, in this process, and ends it. What a refusal looks like is in
+//! `snapshots/refusals.txt`; that nothing changed is shown by comparing everything the server tells
+//! before and after.
+
+mod support;
+
+mod contention;
+mod contexts;
+mod errors;
+mod health;
+mod jet_err;
+mod lifecycle;
+mod lists;
+mod reflection;
+mod shape;
+mod shutdown;
+mod transactions;
+mod watch;
+mod wire;
