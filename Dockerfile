@@ -1,0 +1,59 @@
+# The image of jet-session: one statically linked file on an empty root.
+#
+# Static glibc on `scratch`, rather than a distroless base with a libc: there is nothing beside the program to
+# patch, to run or to pull, and the image is a fraction of the size. Names still resolve, because glibc since 2.34
+# has its lookups in /etc/hosts and DNS inside. musl would do as well, but then we would ship another libc and
+# another allocator than the tests and benches run on.
+#
+# Bases are pinned by their full tag. Through the ARG a mirror, or a base made on the spot (tests/container),
+# takes the place of the public one. The version in it is the channel of rust-toolchain.toml; tests/container
+# compares the two.
+ARG RUST_IMAGE=docker.io/library/rust:1.95.0-bookworm
+
+# The dependencies alone, so that this layer lasts until Cargo.toml or Cargo.lock changes.
+FROM ${RUST_IMAGE} AS dependencies
+WORKDIR /src
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+COPY Cargo.toml Cargo.lock ./
+# An empty program, library and build script stand in for ours. Afterwards cargo's traces of them are removed:
+# it compares timestamps only and would take them for ours. Benches and tests are not sent here, so the manifest
+# must not ask for them. With --target the flags above spare build scripts and macros, which cannot be static.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    awk '/^\[/ { skip = /^\[\[(bench|test|example)\]\]/ } !skip' Cargo.toml > kept && mv kept Cargo.toml \
+    && mkdir src && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs > build.rs \
+    && target="$(rustc --print host-tuple)" \
+    && cargo build --release --locked --target "$target" \
+    && cargo clean --release --locked --target "$target" --package jet-session \
+    && rm -r src build.rs
+
+FROM dependencies AS build
+COPY build.rs ./
+COPY proto proto
+COPY src src
+# Read by build.rs, for `--version`: there is no .git here to ask.
+ARG JET_SESSION_COMMIT=unknown
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && cp target/*/release/jet-session /jet-session
+
+FROM scratch
+COPY --from=build /jet-session /usr/bin/jet-session
+# A number, because there is no passwd file to look a name up in.
+USER 65532:65532
+WORKDIR /
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+# Kept only in the docker image format (`buildah build --format docker`); Kubernetes ignores it either way.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
+    CMD ["/usr/bin/jet-session", "healthcheck"]
+ENTRYPOINT ["/usr/bin/jet-session"]
+# Nobody outside reaches a container's loopback, and on any other address the server wants to hear this word:
+# calls are plaintext. So publish the port on the host's loopback only, or to a private network.
+CMD ["serve", "--listen", "0.0.0.0:50051", "--insecure"]
+ARG JET_SESSION_VERSION=unknown
+ARG JET_SESSION_COMMIT=unknown
+LABEL org.opencontainers.image.title="jet-session" \
+      org.opencontainers.image.description="Who may use this session right now: the ESE session-context contract as a gRPC service" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${JET_SESSION_VERSION}" \
+      org.opencontainers.image.revision="${JET_SESSION_COMMIT}"
