@@ -141,8 +141,12 @@ impl<S: Store> Owner<S> {
                 }
             }
         }
-        // Before what was received is dropped: whoever waits for it asks whether the owner is gone.
-        drop(inbox);
+        // Closed first: whoever waits for what is dropped now asks whether the owner is gone. And
+        // emptied, not dropped: what somebody is sending at this moment would stay in a dropped inbox,
+        // and its sender would wait for ever.
+        inbox.close();
+        drop(waiting);
+        while inbox.recv().await.is_some() {}
     }
 
     /// Waits for something to do and does it.

@@ -80,8 +80,10 @@ impl<S: Store> Registrar<S> {
                     }
                 }
                 Message::Close(reply) => {
-                    drop(inbox);
+                    inbox.close();
                     reply.send(()).ok();
+                    // Not dropped: what somebody is sending at this moment must be dropped too.
+                    while inbox.recv().await.is_some() {}
                     return;
                 }
             }

@@ -235,6 +235,27 @@ async fn a_server_closes_what_it_can() {
     assert_eq!(world.store.seen(), ["close a"], "what failed is left as it is");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_calls_while_the_server_closes_is_answered() {
+    for round in 0..50 {
+        let world = World::ready().await;
+        let calls: Vec<_> = (0..16)
+            .map(|_| (tokio::spawn(world.reset(1, "t")), tokio::spawn(world.create("b"))))
+            .collect();
+        world.engine.close().await;
+        for (reset, create) in calls {
+            let reset = reset.await.unwrap();
+            let expected = [Err(NOT_SET_BY_THIS_THREAD), Err(STOPPED)];
+            assert!(expected.contains(&reset), "round {round}: {reset:?}");
+            let create = create.await.unwrap().map(|_| ());
+            assert!(
+                [Err(NAME_IN_USE), Err(STOPPED)].contains(&create),
+                "round {round}: {create:?}"
+            );
+        }
+    }
+}
+
 /// The call is told that this server goes down.
 async fn assert_going_down<T: std::fmt::Debug + PartialEq>(world: &World, call: Asked<T>) {
     assert_eq!(call.await, Err(STOPPED));

@@ -153,6 +153,47 @@ async fn what_waits_behind_a_deletion_finds_no_instance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_deletion_that_waits_behind_an_initialise_meets_it() {
+    let world = World::empty().await;
+    world.create("a").await.unwrap();
+    let gate = world.store.stall(Op::Open, "a");
+    let init = sent(world.initialize("a"));
+    // The phase is still CREATED for whoever looks.
+    let delete = sent(world.delete("a"));
+
+    assert_eq!(delete.await, Err(INIT_IN_PROGRESS));
+
+    gate.open();
+    assert_eq!(init.await, Ok(Phase::Ready));
+    assert_eq!(world.store.seen(), ["create a", "open a", "update a Ready"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_takes_a_deletion_for_the_end_of_the_server() {
+    let world = World::empty().await;
+    for round in 0..200 {
+        world.create("a").await.unwrap();
+        let calls: Vec<_> = (0..16)
+            .map(|n| {
+                let call = world.begin_session("a");
+                let delete = (n == 8).then(|| world.delete("a"));
+                tokio::spawn(async move {
+                    if let Some(delete) = delete {
+                        assert_eq!(delete.await, Ok(()));
+                    }
+                    call.await
+                })
+            })
+            .collect();
+        for call in calls {
+            let answer = call.await.unwrap();
+            let expected = [Err(NOT_INITIALIZED), Err(INVALID_INSTANCE)];
+            assert!(expected.contains(&answer), "round {round}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_instance_that_the_store_cannot_forget_stays() {
     let world = World::empty().await;
     world.create("a").await.unwrap();

@@ -101,6 +101,7 @@ async fn a_stop_is_remembered_and_repeating_it_is_success() {
 
     assert_eq!(world.stop("a").await, Ok(Phase::Stopped));
     assert_eq!(world.resting("a").await, Some(Resting::Stopped));
+    assert_eq!(world.view("a").record.resting, Resting::Stopped);
     assert_eq!(world.stop("a").await, Ok(Phase::Stopped));
     assert_eq!(world.store.seen(), ["update a Stopped"], "once");
 
@@ -177,6 +178,7 @@ async fn sessions_of_a_terminated_instance_have_ended_and_numbers_go_on() {
         );
         let view = world.view("a");
         assert_eq!((view.session_count, view.bound_count), (0, 0));
+        assert_eq!(view.revision.get(), token + 1, "one event ended them all");
 
         assert_eq!(world.initialize("a").await, Ok(Phase::Ready));
 
@@ -287,6 +289,21 @@ async fn a_failed_instance_comes_back_with_a_restart() {
     world.until("a", "READY").await;
 
     assert_eq!(world.sessions("a").await, acknowledged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_outlives_a_failure() {
+    let world = World::ready().await;
+    world.set(1, "t").await.unwrap();
+    world.stop("a").await.unwrap();
+    world.store.next(Op::Commit, "a", Fate::Unavailable(JetErr::DiskIO));
+    assert_eq!(world.reset(1, "t").await, Err(UNAVAILABLE));
+    world.terminate("a", TerminateMode::Complete).await.unwrap();
+
+    assert_eq!(world.initialize("a").await, Ok(Phase::Stopped));
+
+    assert!(world.reset(1, "t").await.is_ok());
+    assert_eq!(world.set(1, "t").await, Err(STOPPED));
 }
 
 #[tokio::test(start_paused = true)]
