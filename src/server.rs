@@ -4,13 +4,11 @@
 //! threads and the sockets.
 //!
 //! ```text
-//!  main thread: signals, accepting, owners of instances ──┬─▶ worker thread: connections, handlers
-//!                                                         └─▶ worker thread: …
+//!  main thread: signals, accepting, owners of instances, connections and their handlers
+//!       └─────▶ further threads: connections and their handlers
 //! ```
 //!
-//! Each thread runs a single-threaded runtime of its own: measured against one runtime over all
-//! threads this costs a third less per call, because everything that becomes ready in a turn is
-//! written in one turn.
+//! Each thread runs a single-threaded runtime of its own (docs/adr/0002).
 
 mod connection;
 mod environment;
@@ -151,7 +149,7 @@ pub fn run(
         let address = listener.local_addr().map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, &services(&engine))?;
+        let workers = Workers::start(config.threads, services(&engine))?;
         ready(address);
         tracing::info!(%address, version = VERSION, commit = COMMIT, "serving");
         Ok(serve(listener, engine, workers, orders, config.drain).await)

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 
 use crate::domain::limits::{
     ACCEPT_PAUSE_MS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, LOCAL_ERROR_RESETS_MAX,
-    PENDING_ACCEPT_RESETS_MAX, STREAMS_PER_CONNECTION_MAX,
+    PENDING_ACCEPT_RESETS_MAX, SILENCE_SECONDS_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::rpc::layers::Calls;
 use crate::server::worker::Workers;
@@ -67,6 +67,17 @@ pub(super) async fn serve(
             return;
         }
     };
+    // A peer that has not said a word has no call in flight, so a draining server does not wait for it.
+    let silence = Duration::from_secs(SILENCE_SECONDS_MAX);
+    let mut first = [0];
+    tokio::select! {
+        spoke = tokio::time::timeout(silence, stream.peek(&mut first)) => {
+            if !matches!(spoke, Ok(Ok(1..))) {
+                return;
+            }
+        }
+        () = drained(&mut drain) => return,
+    }
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

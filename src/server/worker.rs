@@ -1,4 +1,7 @@
 //! The threads that serve connections, each with a single-threaded runtime of its own.
+//!
+//! The first worker is the main thread, where the owners of instances live too: with one worker no call
+//! ever crosses to another thread.
 
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
@@ -15,67 +18,81 @@ use crate::server::{ServerError, connection, runtime};
 
 /// All workers.
 pub(super) struct Workers {
-    inboxes: Vec<mpsc::Sender<TcpStream>>,
+    /// What every worker needs to serve a connection.
+    serving: Serving,
+    /// The workers beside the main thread.
+    others: Vec<mpsc::Sender<TcpStream>>,
     next: AtomicUsize,
     draining: watch::Sender<bool>,
-    /// Closed when the last worker has served its last connection.
+    /// Closed when the last connection has been served.
     working: mpsc::Receiver<()>,
 }
 
+/// What a connection needs; the end of its last copy is the end of the last connection.
+#[derive(Clone)]
+struct Serving {
+    services: Calls<Routes>,
+    drain: watch::Receiver<bool>,
+    _done: mpsc::Sender<()>,
+}
+
 impl Workers {
-    /// Starts `count` workers that answer with `services`.
-    pub(super) fn start(
-        count: NonZeroUsize,
-        services: &Calls<Routes>,
-    ) -> Result<Self, ServerError> {
+    /// Starts `count` workers that answer with `services`; the calling thread is the first of them.
+    pub(super) fn start(count: NonZeroUsize, services: Calls<Routes>) -> Result<Self, ServerError> {
         let (draining, drain) = watch::channel(false);
         let (done, working) = mpsc::channel(1);
-        let mut inboxes = Vec::with_capacity(count.get());
-        for number in 0..count.get() {
+        let serving = Serving { services, drain, _done: done };
+        let mut others = Vec::with_capacity(count.get() - 1);
+        for number in 1..count.get() {
             let (inbox, accepted) = mpsc::channel(ACCEPTED_QUEUE_MAX);
             let runtime = runtime()?;
-            let (services, drain, done) = (services.clone(), drain.clone(), done.clone());
+            let serving = serving.clone();
             thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || {
-                    runtime.block_on(work(accepted, services, drain));
-                    drop(done);
-                })
+                .spawn(move || runtime.block_on(work(accepted, serving)))
                 .map_err(ServerError::Runtime)?;
-            inboxes.push(inbox);
+            others.push(inbox);
         }
-        Ok(Self { inboxes, next: AtomicUsize::new(0), draining, working })
+        Ok(Self { serving, others, next: AtomicUsize::new(0), draining, working })
     }
 
     /// Hands a connection to the next worker in turn.
     pub(super) async fn serve(&self, stream: TcpStream) {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
-        if self.inboxes[turn].send(stream).await.is_err() {
-            tracing::error!(worker = turn, "a worker is gone; its connection is dropped");
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        match turn.checked_sub(1) {
+            None => drop(tokio::spawn(self.serving.clone().serve(stream))),
+            Some(other) => {
+                if self.others[other].send(stream).await.is_err() {
+                    tracing::error!(worker = turn, "a worker is gone; its connection is dropped");
+                }
+            }
         }
     }
 
     /// Lets every connection end its calls in flight, and waits until all have.
-    pub(super) async fn drain(mut self) {
-        self.draining.send_replace(true);
-        self.inboxes.clear();
-        // Nothing is ever sent; it ends when the last worker drops its sender.
-        self.working.recv().await;
+    pub(super) async fn drain(self) {
+        let Self { serving, others, next: _, draining, mut working } = self;
+        draining.send_replace(true);
+        drop((serving, others));
+        // Nothing is ever sent; it ends when the last connection drops its sender.
+        working.recv().await;
+    }
+}
+
+impl Serving {
+    async fn serve(self, stream: TcpStream) {
+        connection::serve(stream, self.services, self.drain).await;
     }
 }
 
 /// Serves connections until no more can come and all are done.
-async fn work(
-    mut accepted: mpsc::Receiver<TcpStream>,
-    services: Calls<Routes>,
-    drain: watch::Receiver<bool>,
-) {
+async fn work(mut accepted: mpsc::Receiver<TcpStream>, serving: Serving) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             stream = accepted.recv() => match stream {
                 Some(stream) => {
-                    connections.spawn(connection::serve(stream, services.clone(), drain.clone()));
+                    connections.spawn(serving.clone().serve(stream));
                 }
                 None => break,
             },
