@@ -52,7 +52,6 @@ pub async fn report(engine: Engine, mut reporter: HealthReporter, services: &[&s
         reporter.set_service_status(service, NotServing).await;
         end_watches(&mut reporter, service, NotServing).await;
     }
-    end_watches(&mut reporter, LIVENESS, Serving).await;
 }
 
 /// Ends the watches of a service after they have told its last status: an open watch would keep its

@@ -210,7 +210,10 @@ struct Watch {
     names: BTreeSet<InstanceId>,
     about: About,
     sent: BTreeMap<InstanceId, InstanceView>,
+    /// Counts that have changed, to be told with the next tick.
     counts: BTreeMap<InstanceId, InstanceView>,
+    /// Counts of the last tick that are being told.
+    due: BTreeMap<InstanceId, InstanceView>,
     tick: Interval,
     ended: bool,
 }
@@ -220,8 +223,8 @@ impl Watch {
         let mut tick = interval(Duration::from_millis(limits::WATCH_COUNTS_EVERY_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let changes = engine.watch_instances();
-        let (sent, counts) = (BTreeMap::new(), BTreeMap::new());
-        Self { engine, changes, names, about, sent, counts, tick, ended: false }
+        let (sent, counts, due) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { engine, changes, names, about, sent, counts, due, tick, ended: false }
     }
 
     /// The next message; waits for one. After an error there is none.
@@ -239,6 +242,9 @@ impl Watch {
 
     async fn view(&mut self) -> Result<InstanceView, Status> {
         loop {
+            if let Some((_, view)) = self.due.pop_first() {
+                return Ok(view);
+            }
             tokio::select! {
                 biased;
                 () = self.engine.drained() => {
@@ -258,6 +264,7 @@ impl Watch {
                             }
                             Some(_) | None => {
                                 self.counts.remove(id);
+                                self.due.remove(id);
                                 return Ok(view);
                             }
                         }
@@ -265,6 +272,7 @@ impl Watch {
                     InstanceChange::Gone(id) => {
                         self.sent.remove(&id);
                         self.counts.remove(&id);
+                        self.due.remove(&id);
                         if self.names.contains(&id) {
                             let gone = Unanswered::<std::convert::Infallible>::NoSuchInstance;
                             let about = About { instance: Some(id), ..self.about.clone() };
@@ -273,13 +281,7 @@ impl Watch {
                     }
                 },
                 _ = self.tick.tick(), if !self.counts.is_empty() => {
-                    if let Some((_, view)) = self.counts.pop_first() {
-                        if !self.counts.is_empty() {
-                            // The rest of this second's counts follow at once.
-                            self.tick.reset_immediately();
-                        }
-                        return Ok(view);
-                    }
+                    self.due = std::mem::take(&mut self.counts);
                 }
             }
         }

@@ -158,7 +158,7 @@ where
             let response = match deadline {
                 Err(bad) => status::malformed(vec![bad], &about).into_http(),
                 Ok(Some(Deadline(timeout))) if timeout.is_zero() => {
-                    status::deadline_exceeded(&about).into_http()
+                    status::came_too_late(&about).into_http()
                 }
                 Ok(Some(Deadline(timeout))) => {
                     let answered = tokio::time::timeout(timeout, caught(inner.call(request)));

@@ -111,9 +111,10 @@ pub fn malformed(bad_fields: Vec<BadField>, about: &About) -> Status {
         write!(message, "{separator}{}{named}{}", bad.field, bad.rule).expect(STRING);
     }
     match bad_fields.len().saturating_sub(TOLD_FIELDS_MAX) {
-        0 => message.push('.'),
-        more => write!(message, "; and {more} more.").expect(STRING),
+        0 => message.push_str(". "),
+        more => write!(message, "; and {more} more. ").expect(STRING),
     }
+    message.push_str(jet.message());
     Answer { message, bad_fields, ..Answer::jet(jet) }.status(about)
 }
 
@@ -131,6 +132,12 @@ pub fn deadline_exceeded(about: &About) -> Status {
         "The call's deadline passed before its answer; it may or may not have been done. \
                    Read the session again before you go on."
             .to_owned();
+    Answer::ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).status(about)
+}
+
+/// The status of a call whose deadline had passed before it began.
+pub fn came_too_late(about: &About) -> Status {
+    let message = "The call's deadline had passed before it began; nothing was done.".to_owned();
     Answer::ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).status(about)
 }
 

@@ -20,7 +20,7 @@ const WINS: usize = 10_000;
 const PLACES: usize = 2;
 
 /// How many wins the whole crowd fights for.
-const WINS_OF_THE_CROWD: usize = 50;
+const WINS_OF_THE_CROWD: usize = 20;
 
 /// What all clients share.
 struct Game {

@@ -14,10 +14,9 @@ fn is_about_binding(refusal: &Status, jet: JetErr, cause: &str, holder: &str) {
     assert_eq!(refusal.jet_err(), jet);
     assert_eq!(refusal.fact("cause"), cause);
     assert_eq!(refusal.fact("holder_thread_id"), holder);
-    let violations =
-        refusal.told().precondition_failure().expect("a phase refuses so").violations.clone();
-    assert_eq!(violations.len(), 1);
-    assert_eq!(violations[0].r#type, "SESSION_CONTEXT");
+    let told = refusal.told();
+    let violations = told.precondition_failure().map(|failure| &failure.violations[..]);
+    assert!(matches!(violations, Some([one]) if one.r#type == "SESSION_CONTEXT"), "{told:?}");
     // Nobody's lease ends soon: coming back at once helps nobody.
     assert!(refusal.told().retry_info().is_none());
 }

@@ -2,6 +2,7 @@
 
 use jet_session::proto::api::TerminateMode::Complete;
 use jet_session::server::Ending;
+use prost::Message;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -39,6 +40,11 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatu
     next.map(|response| response.status())
 }
 
+/// Waits for this status; the same one may be told again, and others before it.
+async fn until(watch: &mut Streaming<HealthCheckResponse>, status: ServingStatus) {
+    while next(watch).await.expect("the name is known") != status {}
+}
+
 /// Waits until the name is known: instances get theirs a moment after they are there.
 async fn known(
     server: &TestServer,
@@ -59,14 +65,7 @@ async fn known(
 async fn everything_serves_once_the_server_is_ready() {
     let server = TestServer::start().await;
     for service in SERVICES.into_iter().chain([LIVENESS, MAIN]) {
-        let (_, mut status) = known(&server, service).await;
-        if service == MAIN && status != ServingStatus::Serving {
-            let (mut main, now) = known(&server, MAIN).await;
-            status = now;
-            while status != ServingStatus::Serving {
-                status = next(&mut main).await.unwrap();
-            }
-        }
+        let (_, status) = known(&server, service).await;
         assert_eq!(status, ServingStatus::Serving, "{service}");
     }
     for unknown in ["nonsense", "main", "instances/nowhere", "jet.session.v1"] {
@@ -84,13 +83,13 @@ async fn an_instance_serves_only_while_it_is_ready() {
 
     // The states in which an instance rests; those it passes may be skipped.
     server.initialize(&pool).await.unwrap();
-    assert_eq!(next(&mut health).await, Some(Serving), "READY");
+    until(&mut health, Serving).await;
     server.stop(&pool).await.unwrap();
-    assert_eq!(next(&mut health).await, Some(NotServing), "STOPPED");
+    until(&mut health, NotServing).await;
     server.resume(&pool).await.unwrap();
-    assert_eq!(next(&mut health).await, Some(Serving), "READY again");
+    until(&mut health, Serving).await;
     server.terminate(&pool, Complete).await.unwrap();
-    assert_eq!(next(&mut health).await, Some(NotServing), "terminated");
+    until(&mut health, NotServing).await;
 
     server.delete(&pool).await.unwrap();
     while next(&mut health).await.is_some() {}
@@ -103,6 +102,7 @@ async fn an_instance_serves_only_while_it_is_ready() {
 #[tokio::test]
 async fn an_instance_created_anew_in_the_same_breath_has_its_own_health() {
     let server = TestServer::start().await;
+    let mut anew = 0;
     for _ in 0..20 {
         let pool = server.create("pool").await.unwrap();
         // Both are on their way before the first is answered.
@@ -112,48 +112,55 @@ async fn an_instance_created_anew_in_the_same_breath_has_its_own_health() {
             // The create overtook the delete, and found the name taken.
             continue;
         }
+        anew += 1;
         server.initialize(&pool).await.unwrap();
         let (mut health, mut status) = known(&server, &pool).await;
         while status != ServingStatus::Serving {
-            status = match next(&mut health).await {
-                Some(status) => status,
+            if let Some(changed) = next(&mut health).await {
+                status = changed;
+            } else {
                 // This was the watch of the old one.
-                None => {
-                    let again = known(&server, &pool).await;
-                    health = again.0;
-                    again.1
-                }
-            };
+                (health, status) = known(&server, &pool).await;
+            }
         }
         server.terminate(&pool, Complete).await.unwrap();
         server.delete(&pool).await.unwrap();
     }
+    assert!(anew > 0, "no create came right after its delete");
 }
 
 #[tokio::test]
 async fn a_draining_server_is_alive_and_serves_nothing() {
     let mut server = TestServer::start().await;
+    // The last of all names: what is said of it is said of all.
+    let zebra = server.create("zebra").await.unwrap();
+    let (mut last, _) = known(&server, &zebra).await;
     let raw = Raw::connect(server.address()).await;
-    // Calls that are open before the drain are answered during it.
+    let mut watches = Vec::new();
     let mut checks = Vec::new();
+    for service in SERVICES.into_iter().chain([MAIN]) {
+        watches.push(known(&server, service).await.0);
+    }
     for service in SERVICES.into_iter().chain([MAIN, LIVENESS]) {
-        let (watch, _) = known(&server, service).await;
-        let call = raw.begin("/grpc.health.v1.Health/Check", &[]).await;
-        checks.push((service, watch, call));
+        // Calls that are open before the drain are answered during it.
+        checks.push((service, raw.begin("/grpc.health.v1.Health/Check", &[]).await));
     }
     raw.settle().await;
 
     server.order_to_end().await;
 
-    for (service, watch, mut call) in checks {
+    for mut watch in watches {
+        until(&mut watch, ServingStatus::NotServing).await;
+        assert_eq!(next(&mut watch).await, None, "a watch does not keep the server");
+    }
+    while next(&mut last).await.is_some() {}
+    for (service, mut call) in checks {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        call.send(framed(&request.encode_to_vec()), true);
+        let answer = call.answer().await;
+        assert_eq!(answer.status().code(), Code::Ok, "{service:?}");
         let expected =
             if service == LIVENESS { ServingStatus::Serving } else { ServingStatus::NotServing };
-        let mut watch = watch;
-        while expected == ServingStatus::NotServing && next(&mut watch).await != Some(expected) {}
-        let request = HealthCheckRequest { service: service.to_owned() };
-        call.send(framed(&prost::Message::encode_to_vec(&request)), true);
-        let answer = call.answer().await;
-        assert_eq!(answer.status().code(), Code::Ok);
         let status = answer.message::<HealthCheckResponse>().status();
         assert_eq!(status, expected, "{service:?} while draining");
     }

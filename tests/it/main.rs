@@ -17,5 +17,6 @@ mod reflection;
 mod shape;
 mod shutdown;
 mod transactions;
+mod unserved;
 mod watch;
 mod wire;
