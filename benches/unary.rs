@@ -4,8 +4,8 @@
 //! `cargo bench --bench unary [-- --seconds S --rounds N --in-flight N --connections N]`
 //!
 //! All servers run in this process, one after the other in every round, on the same cores as their
-//! clients; what counts is the ratio. `echo` is a bare service in a runtime per thread, as ours is;
-//! `echo, one runtime` is tonic's own server on tokio's default runtime.
+//! clients; what counts is the ratio. `echo` is a bare service on as many single-threaded runtimes as
+//! ours has; `tonic's own` is tonic's server on tokio's default runtime.
 
 #![expect(
     clippy::print_stdout,
@@ -16,6 +16,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +46,13 @@ struct Plan {
 
 fn main() {
     let plan = plan();
-    let servers: [Contender; 3] =
-        [("jet-session", ours), ("echo", echo_per_thread), ("echo, one runtime", echo_one_runtime)];
+    let servers: [Contender; 5] = [
+        ("jet-session", ours),
+        ("on one thread", ours_on_one_thread),
+        ("echo", echo_per_thread),
+        ("echo on one thread", echo_on_one_thread),
+        ("echo, tonic's own", echo_one_runtime),
+    ];
     let mut pairs: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
     for round in 0..plan.rounds {
         for (of, (name, start)) in servers.iter().enumerate() {
@@ -99,10 +105,22 @@ struct Running {
 }
 
 fn ours() -> Running {
+    serving_on(available_threads())
+}
+
+fn ours_on_one_thread() -> Running {
+    serving_on(NonZeroUsize::MIN)
+}
+
+fn available_threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn serving_on(threads: NonZeroUsize) -> Running {
     let (order, orders) = Orders::channel();
     let (ready, address) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {
-        let config = Config::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let config = Config { threads, ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0))) };
         server::run(&config, || Ok(orders), |address| ready.send(address).expect("awaited"))
             .expect("the server runs");
     });
@@ -124,11 +142,18 @@ fn echo_one_runtime() -> Running {
 }
 
 fn echo_per_thread() -> Running {
+    echoing_on(available_threads())
+}
+
+fn echo_on_one_thread() -> Running {
+    echoing_on(NonZeroUsize::MIN)
+}
+
+fn echoing_on(threads: NonZeroUsize) -> Running {
     let acceptor = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = acceptor.local_addr().expect("bound");
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut workers = Vec::new();
-    for _ in 0..threads {
+    for _ in 0..threads.get() {
         let (inbox, streams) = tokio::sync::mpsc::channel::<std::net::TcpStream>(64);
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
