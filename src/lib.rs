@@ -20,7 +20,7 @@
 //! | [`proto`] | generated code | – |
 //!
 //! Where would a new JET call go? Its messages into `proto/`, its type, decision and refusals into
-//! `domain/call/`, its parsing and its answer into `rpc/convert.rs`, and one line into the service in
+//! `domain/call/`, its parsing and its answer into `rpc/convert/`, and one line into the service in
 //! `rpc/`. Nothing else changes.
 
 pub mod cli;
