@@ -68,6 +68,28 @@ pub const OWNER_QUEUE_MAX: usize = 4_096;
 /// Calls decided into one batch at most: bounds the size of a store's frame and the time to answer.
 pub const BATCH_CALLS_MAX: usize = 1_024;
 
+/// Changes decided into one batch before it is committed although calls wait: with the longest names
+/// and labels some 8 MiB, half of what a frame of the log may hold.
+pub const BATCH_CHANGES_MAX: usize = 4_096;
+
+/// Largest frame of the log, in bytes: room for the largest batch, and a bound on what is allocated
+/// because a damaged file says so.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The newest format of logs, snapshots and backups that this release reads, and the one it writes.
+pub const LOG_FORMAT: u32 = 1;
+
+/// Largest chunk of a backup in bytes: one frame, well below what any gRPC client takes.
+pub const BACKUP_CHUNK_BYTES_MAX: usize = 32 * 1024;
+
+/// What a session can take in a snapshot at most, in bytes: eight labels and two owners with the
+/// longest names, and room to spare.
+pub const SESSION_BYTES_MAX: usize = 8 * 1024;
+
+/// How long an answer of an instance whose durability is LAZY may be ahead of its sync, in
+/// milliseconds: what a power loss or a kill can take back at most.
+pub const LAZY_SYNC_MS_MAX: u64 = 100;
+
 /// Creations and deletions of instances that may wait at a time.
 pub const REGISTRAR_QUEUE_MAX: usize = 64;
 

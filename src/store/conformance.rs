@@ -20,7 +20,9 @@ pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F
     a_dropped_journal_keeps_what_it_acknowledged(fresh().await).await;
     instances_do_not_mix(fresh().await).await;
     deleting_raises_the_floor_for_ever(fresh().await).await;
+    a_floor_can_be_raised_and_never_sinks(fresh().await).await;
     numbers_begin_above_the_floor(fresh().await).await;
+    replacing_changes_record_and_sessions_together(fresh().await).await;
 }
 
 async fn an_empty_store_remembers_nothing(store: impl Store) {
@@ -114,6 +116,33 @@ async fn deleting_raises_the_floor_for_ever(store: impl Store) {
     assert!(catalog.instances.is_empty());
     assert_eq!(catalog.floor, floor);
     assert!(store.delete(&record("a").id).await.is_err(), "it is gone");
+}
+
+async fn a_floor_can_be_raised_and_never_sinks(store: impl Store) {
+    let high = Floor { revision: Revision::new(9), sesid: 3 };
+    store.raise(high).await.unwrap();
+    store.raise(Floor { revision: Revision::new(5), sesid: 5 }).await.unwrap();
+
+    let expected = Floor { revision: Revision::new(9), sesid: 5 };
+    assert_eq!(store.load().await.unwrap().floor, expected);
+}
+
+async fn replacing_changes_record_and_sessions_together(store: impl Store) {
+    assert!(store.replace(&record("a"), SessionTable::default()).await.is_err(), "none is there");
+    let mut journal = created(&store, "a").await;
+    journal.commit(&begin_and_set(1, 1)).await.unwrap();
+    journal.close().await.unwrap();
+
+    let table = fold(&begin_and_set(1, 4));
+    let restored = InstanceRecord { uid: Uid::new("decaf"), floor: table.floor(), ..record("a") };
+    store.replace(&restored, table.clone()).await.unwrap();
+
+    assert_eq!(store.load().await.unwrap().instances, [restored]);
+    let (mut journal, read_back) = reopened(&store, "a").await;
+    assert_eq!(read_back, table);
+    journal.commit(&[began(3, 5)]).await.unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(reopened(&store, "a").await.1.len(), 2, "its history goes on");
 }
 
 async fn numbers_begin_above_the_floor(store: impl Store) {

@@ -39,6 +39,7 @@ impl Store for MemoryStore {
         let kept = lock(&self.kept);
         Ok(Catalog {
             instances: kept.instances.values().map(|(record, _)| record.clone()).collect(),
+            damaged: Vec::new(),
             floor: kept.floor,
         })
     }
@@ -73,6 +74,26 @@ impl Store for MemoryStore {
         Ok(kept.floor)
     }
 
+    async fn raise(&self, floor: Floor) -> Result<(), StoreError> {
+        let mut kept = lock(&self.kept);
+        kept.floor = kept.floor.max(floor);
+        Ok(())
+    }
+
+    async fn replace(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+    ) -> Result<(), StoreError> {
+        let mut kept = lock(&self.kept);
+        let found = kept
+            .instances
+            .get_mut(&record.id)
+            .ok_or_else(|| misuse("replacing an instance", "there is no such instance"))?;
+        *found = (record.clone(), Arc::new(Mutex::new(table)));
+        Ok(())
+    }
+
     async fn open(
         &self,
         record: &InstanceRecord,
@@ -100,6 +121,20 @@ impl Journal for MemoryJournal {
             table.apply(change);
         }
         Ok(())
+    }
+
+    fn settle(&mut self, _: &SessionTable) {}
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    async fn make_room(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn failed(&mut self) -> CommitError {
+        std::future::pending().await
     }
 
     async fn close(self) -> Result<(), StoreError> {

@@ -52,6 +52,17 @@ pub trait Store: Send + Sync + 'static {
     /// and all deleted before it ever used. The floor is remembered before the instance is forgotten.
     fn delete(&self, id: &InstanceId) -> impl Future<Output = Result<Floor, StoreError>> + Send;
 
+    /// Remembers that no number at or below `floor` is ever new again. A floor never sinks.
+    fn raise(&self, floor: Floor) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Replaces the record of an instance whose journal is closed, and all that is remembered of its
+    /// sessions, as a restore does. Both or neither, whenever the process ends.
+    fn replace(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Opens the journal of an instance and reads back its sessions: all that was committed, in the
     /// order in which it was. One journal of an instance is open at a time.
     fn open(
@@ -63,24 +74,46 @@ pub trait Store: Send + Sync + 'static {
 
 /// What happened to the sessions of one instance, kept.
 pub trait Journal: Send + 'static {
-    /// Makes a batch durable: all of it or nothing. `Ok` survives whatever the backend survives.
+    /// Makes a batch durable: all of it or nothing. `Ok` survives whatever the backend survives; of an
+    /// instance whose durability is LAZY it does so after at most [`LAZY_SYNC_MS_MAX`].
     ///
     /// The revisions of the changes follow each other and the last committed one without a gap. After
     /// an error the journal takes nothing more: it is closed, and opening it again tells what is true.
+    ///
+    /// [`LAZY_SYNC_MS_MAX`]: crate::domain::limits::LAZY_SYNC_MS_MAX
     fn commit(
         &mut self,
         changes: &[Change],
     ) -> impl Future<Output = Result<(), CommitError>> + Send;
+
+    /// The state after the last commit, offered between batches: an occasion to begin a snapshot of
+    /// it. Does not wait.
+    fn settle(&mut self, table: &SessionTable);
+
+    /// Whether more than the reserve is left: room that is kept so that letting go and closing can be
+    /// remembered when nothing else can.
+    fn has_room(&self) -> bool;
+
+    /// Tries to find room beside the reserve. An error changes nothing: what was committed is safe,
+    /// and so is what the reserve still takes.
+    fn make_room(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Waits until something beside a commit has failed: a late sync, a snapshot. As after a failed
+    /// commit, the journal then takes nothing more. Cancel-safe.
+    fn failed(&mut self) -> impl Future<Output = CommitError> + Send;
 
     /// Ends the journal in good order. A journal that is only dropped ends as by a crash.
     fn close(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// What a server remembers when it starts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct Catalog {
     /// Its instances, in the order of their names.
     pub instances: Vec<InstanceRecord>,
+    /// Instances whose record cannot be read, and why. Opening one of them fails likewise; the others
+    /// are served.
+    pub damaged: Vec<(InstanceId, StoreError)>,
     /// The floor above every number that a deleted instance ever used.
     pub floor: Floor,
 }

@@ -13,7 +13,7 @@ use crate::domain::event::Change;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
-use crate::domain::table::Floor;
+use crate::domain::table::{Floor, SessionTable};
 use crate::store::memory::{MemoryJournal, MemoryStore};
 use crate::store::{
     Catalog, CommitError, Journal, Opened, Progress, Store, StoreError, conformance,
@@ -190,6 +190,18 @@ impl Store for ScriptedStore {
         self.act(Op::Delete, id, format!("delete {id}"), self.memory.delete(id)).await
     }
 
+    async fn raise(&self, floor: Floor) -> Result<(), StoreError> {
+        self.memory.raise(floor).await
+    }
+
+    async fn replace(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+    ) -> Result<(), StoreError> {
+        self.memory.replace(record, table).await
+    }
+
     async fn open(
         &self,
         record: &InstanceRecord,
@@ -247,6 +259,20 @@ impl Journal for ScriptedJournal {
         }
         self.broken = false;
         Ok(())
+    }
+
+    fn settle(&mut self, _: &SessionTable) {}
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    async fn make_room(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn failed(&mut self) -> CommitError {
+        std::future::pending().await
     }
 
     async fn close(mut self) -> Result<(), StoreError> {
