@@ -205,12 +205,33 @@ impl fmt::Display for Principal {
 
 /// A thread together with the principal that declared it: two principals' threads of one name are
 /// two threads.
+///
+/// Cloning shares both. A handle is compared by what it stands for, and an equal one that shares its
+/// memory is recognised at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Owner {
+pub struct Owner(Arc<Declared>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Declared {
+    principal: Principal,
+    thread: ThreadId,
+}
+
+impl Owner {
+    /// The thread of this name among the threads of `principal`.
+    pub fn new(principal: Principal, thread: ThreadId) -> Self {
+        Self(Arc::new(Declared { principal, thread }))
+    }
+
     /// Who declared the thread.
-    pub principal: Principal,
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
     /// The thread.
-    pub thread: ThreadId,
+    pub fn thread(&self) -> &ThreadId {
+        &self.0.thread
+    }
 }
 
 /// A session context: an opaque word that is only ever compared. 0 and all-ones are reserved
@@ -402,6 +423,21 @@ mod tests {
         for bad in ["", " ", "a b", "tab\t", "é", &"x".repeat(129)] {
             assert!(bad.parse::<ThreadId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn owners_are_compared_by_principal_and_thread() {
+        let owner = |principal, thread: &str| {
+            Owner::new(Principal::new(principal), thread.parse().unwrap())
+        };
+        let one = owner("alice", "t1");
+        assert_eq!(one, one.clone());
+        assert_eq!(one, owner("alice", "t1"));
+        assert_ne!(one, owner("alice", "t2"));
+        assert_ne!(one, owner("bob", "t1"));
+        assert!(one < owner("alice", "t2") && owner("alice", "t2") < owner("bob", "t1"));
+        assert_eq!((one.principal().as_str(), one.thread().as_str()), ("alice", "t1"));
+        assert_eq!(size_of::<Option<Owner>>(), size_of::<usize>());
     }
 
     #[test]

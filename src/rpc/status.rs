@@ -366,7 +366,7 @@ impl Answer {
         put("cause", self.facts.cause.map(|cause| cause.as_str().to_owned()));
         put("instance_state", self.facts.phase.as_ref().map(|phase| phase.as_str().to_owned()));
         if let Some(holder) = &self.facts.holder {
-            put("holder_thread_id", Some(holder.owner.thread.as_str().to_owned()));
+            put("holder_thread_id", Some(holder.owner.thread().as_str().to_owned()));
             put("fencing_token", Some(holder.token.to_string()));
             put("held_for", Some(seconds(holder.held_for)));
         }
@@ -387,7 +387,7 @@ impl Answer {
         Some(pb::ResourceInfo {
             resource_type: resource_type.to_owned(),
             resource_name,
-            owner: holder.map_or_else(String::new, |h| h.owner.thread.as_str().to_owned()),
+            owner: holder.map_or_else(String::new, |h| h.owner.thread().as_str().to_owned()),
             description: String::new(),
         })
     }
@@ -416,7 +416,7 @@ impl Answer {
         ) {
             let state = match (&self.facts.holder, self.facts.cause) {
                 (Some(_), _) if self.shortened >= Shortened::Repetitions => "held".to_owned(),
-                (Some(holder), _) => format!("held by thread {}", holder.owner.thread),
+                (Some(holder), _) => format!("held by thread {}", holder.owner.thread()),
                 (None, Some(cause)) => cause.as_str().to_owned(),
                 (None, None) => String::new(),
             };
@@ -497,7 +497,7 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
         let stale = if facts.stale_token { "the token shown is stale: " } else { "" };
         return format!(
             "{stale}{subject} is held by thread {} under token {} for {}",
-            holder.owner.thread,
+            holder.owner.thread(),
             holder.token,
             seconds(holder.held_for),
         );

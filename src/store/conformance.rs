@@ -204,7 +204,7 @@ fn began(revision: u64, sesid: u64) -> Change {
 fn begin_and_set(revision: u64, sesid: u64) -> [Change; 2] {
     let set = SessionEvent::ContextSet {
         session: SessionId::new(sesid).unwrap(),
-        owner: Owner { principal: Principal::anonymous(), thread: "t".parse().unwrap() },
+        owner: Owner::new(Principal::anonymous(), "t".parse().unwrap()),
         context: ContextValue::new(7).unwrap(),
     };
     [began(revision, sesid), change(revision + 1, set)]

@@ -126,7 +126,7 @@ impl Call for ResetContext {
         let held_as = |token| self.token.is_none_or(|shown| Some(shown) == token);
         let (current, refusal) = match &session.context {
             Context::Set(binding) => {
-                let mine = binding.owner == stamp.owner(&self.thread);
+                let mine = stamp.is(&binding.owner, &self.thread);
                 if mine && held_as(Some(binding.token)) {
                     return Ok(vec![SessionEvent::ContextReset { session: self.session }]);
                 }

@@ -58,7 +58,12 @@ pub struct Stamp {
 impl Stamp {
     /// The caller's thread with this name.
     fn owner(&self, thread: &ThreadId) -> Owner {
-        Owner { principal: self.by.clone(), thread: thread.clone() }
+        Owner::new(self.by.clone(), thread.clone())
+    }
+
+    /// Whether `owner` is the caller's thread with this name.
+    fn is(&self, owner: &Owner, thread: &ThreadId) -> bool {
+        owner.thread() == thread && *owner.principal() == self.by
     }
 }
 

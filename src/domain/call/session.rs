@@ -153,7 +153,7 @@ impl Call for EndSession {
                 }
                 // With the context reset, a transaction bound to a context is anybody's to end.
                 match session.transaction.as_ref().map(|open| open.bound_to()) {
-                    Some(TransactionOwner::Thread(owner)) if *owner != stamp.owner(thread) => {
+                    Some(TransactionOwner::Thread(owner)) if !stamp.is(owner, thread) => {
                         return Err(Refused::Call(EndSessionRefusal::SharingViolation));
                     }
                     Some(TransactionOwner::Thread(_) | TransactionOwner::Context(_)) | None => None,
@@ -238,7 +238,7 @@ impl SessionFilter {
             && self
                 .thread
                 .as_ref()
-                .is_none_or(|thread| binding.is_some_and(|held| held.owner.thread == *thread))
+                .is_none_or(|thread| binding.is_some_and(|held| held.owner.thread() == thread))
             && session.labels.contain(&self.labels)
     }
 }

@@ -212,5 +212,5 @@ fn principal(who: Who) -> Principal {
 }
 
 fn owner(who: Who) -> Owner {
-    Owner { principal: principal(who), thread: thread(who) }
+    Owner::new(principal(who), thread(who))
 }

@@ -251,13 +251,13 @@ pub(in crate::rpc) fn session(instance: &InstanceId, session: &Session) -> api::
 
 fn binding(binding: &Binding) -> api::ContextBinding {
     api::ContextBinding {
-        thread_id: binding.owner.thread.as_str().to_owned(),
+        thread_id: binding.owner.thread().as_str().to_owned(),
         context: binding.context.get(),
         fencing_token: binding.token.get(),
         set_time: Some(timestamp(binding.since)),
         lease_ttl: None,
         lease_remaining: None,
-        principal: binding.owner.principal.as_str().to_owned(),
+        principal: binding.owner.principal().as_str().to_owned(),
     }
 }
 
@@ -265,9 +265,10 @@ fn transaction_binding(transaction: &Transaction) -> api::TransactionBinding {
     use api::transaction_binding::Owner;
     let (owner, principal) = match transaction.bound_to() {
         TransactionOwner::Context(word) => (Owner::Context(word.get()), String::new()),
-        TransactionOwner::Thread(owner) => {
-            (Owner::ThreadId(owner.thread.as_str().to_owned()), owner.principal.as_str().to_owned())
-        }
+        TransactionOwner::Thread(owner) => (
+            Owner::ThreadId(owner.thread().as_str().to_owned()),
+            owner.principal().as_str().to_owned(),
+        ),
     };
     api::TransactionBinding { owner: Some(owner), principal }
 }
