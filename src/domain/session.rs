@@ -22,8 +22,8 @@ pub struct Session {
     pub revision: Revision,
     /// Its context.
     pub context: Context,
-    /// Its open transaction; `None` at level 0.
-    pub transaction: Option<Transaction>,
+    /// Its open transaction; `None` at level 0. Boxed, because few of many sessions have one.
+    pub transaction: Option<Box<Transaction>>,
 }
 
 impl Session {
@@ -42,7 +42,7 @@ impl Session {
 
     /// The level of the open transaction, 0 to 7.
     pub fn transaction_level(&self) -> u8 {
-        self.transaction.as_ref().map_or(0, Transaction::level)
+        self.transaction.as_ref().map_or(0, |open| open.level())
     }
 
     /// Whether `caller` may go on with `transaction`, which is open on this session.
@@ -131,5 +131,16 @@ impl Transaction {
     #[must_use]
     pub fn shallower(&self) -> Option<Self> {
         Self::at_level(self.level - 1, self.bound_to.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million of them are to fit into 128 MiB together with the rest of the server.
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 80, "{}", size_of::<Session>());
     }
 }

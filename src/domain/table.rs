@@ -123,12 +123,14 @@ impl SessionTable {
             }
             SessionEvent::TransactionBegan { session, transaction } => {
                 self.touch(*session, change, |session| {
-                    session.transaction = Some(transaction.clone());
+                    session.transaction = Some(Box::new(transaction.clone()));
                 });
             }
             SessionEvent::TransactionCommitted { session, left }
             | SessionEvent::TransactionRolledBack { session, left } => {
-                self.touch(*session, change, |session| session.transaction = left.clone());
+                self.touch(*session, change, |session| {
+                    session.transaction = left.clone().map(Box::new);
+                });
             }
             SessionEvent::Ended { session, forced: _ } => {
                 let ended = self.sessions.remove(session);

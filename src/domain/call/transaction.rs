@@ -147,7 +147,7 @@ fn own_transaction<'a>(
     let session = existing(instance, session)?;
     let open = session
         .transaction
-        .as_ref()
+        .as_deref()
         .ok_or(Refused::Call(EndTransactionRefusal::NotInTransaction))?;
     if session.may_continue(open, &stamp.owner(thread)) {
         Ok(open)
