@@ -232,6 +232,17 @@ impl Owner {
     pub fn thread(&self) -> &ThreadId {
         &self.0.thread
     }
+
+    /// Whether the two are one in memory.
+    #[cfg(test)]
+    pub(super) fn shares(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether there is another handle that shares this one's memory.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// A session context: an opaque word that is only ever compared. 0 and all-ones are reserved

@@ -15,6 +15,10 @@ pub const LABELS_MAX: usize = 8;
 /// Longest label key and longest label value in bytes, as for Kubernetes labels.
 pub const LABEL_BYTES_MAX: usize = 63;
 
+/// Owners of no session that a table may go on knowing: few kilobytes, and enough that a small table
+/// seldom looks through them. A large table may know as many as hold its sessions on top.
+pub const UNUSED_OWNERS_MIN: usize = 1_024;
+
 /// Longest reason of a forced change in bytes: a sentence, not a report.
 pub const REASON_BYTES_MAX: usize = 256;
 

@@ -121,6 +121,14 @@ impl Transaction {
         &self.bound_to
     }
 
+    /// The owner, if it belongs to a thread: to be replaced by an equal one that is shared.
+    pub(super) fn owner_mut(&mut self) -> Option<&mut Owner> {
+        match &mut self.bound_to {
+            TransactionOwner::Thread(owner) => Some(owner),
+            TransactionOwner::Context(_) => None,
+        }
+    }
+
     /// One level more, unless it is as deep as can be.
     #[must_use]
     pub fn deeper(&self) -> Option<Self> {

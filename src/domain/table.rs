@@ -1,13 +1,28 @@
 //! The sessions of an instance: the fold of its changes.
 //!
 //! This is the only place where sessions change. It decides nothing.
+//!
+//! A table is made for a million sessions, and for being copied while it is in use: a copy shares
+//! every page until one of the two changes it.
+//!
+//! - `page`: sessions in the order of their numbers, 64 numbers to a page
+//! - `owners`: one handle for all sessions of an owner
+
+mod owners;
+mod page;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::{Revision, SessionId};
-use crate::domain::session::{Binding, Context, Session};
+use crate::domain::session::{Binding, Context, Session, Transaction};
+
+use owners::Owners;
+use page::Page;
 
 /// Where the numbers of an instance begin. Every instance begins above all numbers that a deleted
 /// one ever used, so that no token and no sesid comes twice.
@@ -28,12 +43,19 @@ impl Floor {
 }
 
 /// All sessions of an instance, and how far its history goes.
+///
+/// A clone costs a pointer for every 64 sessions. It is whole and stays as it is, whatever becomes of
+/// the original, so another thread can read it at leisure; the first change of a page that both have
+/// copies that page.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionTable {
-    sessions: BTreeMap<SessionId, Session>,
+    /// By [`Page::of`]; none is empty.
+    pages: BTreeMap<u64, Arc<Page>>,
     last: Floor,
+    len: usize,
     bound: usize,
     in_transaction: usize,
+    owners: Owners,
 }
 
 impl SessionTable {
@@ -54,7 +76,7 @@ impl SessionTable {
 
     /// The session with this number.
     pub fn session(&self, id: SessionId) -> Option<&Session> {
-        self.sessions.get(&id)
+        self.pages.get(&Page::of(id.get()))?.get(id)
     }
 
     /// Whether a session with this number ever began here or below the floor.
@@ -74,18 +96,18 @@ impl SessionTable {
 
     /// Sessions after `after`, or all, in the order of their numbers.
     pub fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Session> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.sessions.range((from, Bound::Unbounded)).map(|(_, session)| session)
+        let after = after.map_or(0, SessionId::get);
+        self.pages.range(Page::of(after)..).flat_map(move |(_, page)| page.above(after))
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.len == 0
     }
 
     /// How many have a context set.
@@ -104,15 +126,14 @@ impl SessionTable {
         match &change.event {
             SessionEvent::Began { session: id, labels } => {
                 self.last.sesid = self.last.sesid.max(id.get());
-                let session = Session::new(*id, labels.clone(), change.time, change.revision);
-                let replaced = self.sessions.insert(*id, session);
-                self.forget(replaced);
+                self.put(Session::new(*id, labels.clone(), change.time, change.revision));
             }
             SessionEvent::ContextSet { session, owner, context } => {
+                let owner = self.owners.shared(owner);
                 self.touch(*session, change, |session| {
                     session.context = Context::Set(Binding {
                         context: *context,
-                        owner: owner.clone(),
+                        owner,
                         token: change.revision,
                         since: change.time,
                     });
@@ -122,49 +143,87 @@ impl SessionTable {
                 self.touch(*session, change, |session| session.context = Context::Reset);
             }
             SessionEvent::TransactionBegan { session, transaction } => {
-                self.touch(*session, change, |session| {
-                    session.transaction = Some(Box::new(transaction.clone()));
-                });
+                let transaction = self.shared(transaction);
+                self.touch(*session, change, |session| session.transaction = Some(transaction));
             }
             SessionEvent::TransactionCommitted { session, left }
             | SessionEvent::TransactionRolledBack { session, left } => {
-                self.touch(*session, change, |session| {
-                    session.transaction = left.clone().map(Box::new);
-                });
+                let left = left.as_ref().map(|left| self.shared(left));
+                self.touch(*session, change, |session| session.transaction = left);
             }
-            SessionEvent::Ended { session, forced: _ } => {
-                let ended = self.sessions.remove(session);
-                self.forget(ended);
-            }
-            SessionEvent::AllEnded => {
-                self.sessions.clear();
-                self.bound = 0;
-                self.in_transaction = 0;
-            }
+            SessionEvent::Ended { session, forced: _ } => self.take(*session),
+            SessionEvent::AllEnded => *self = Self { last: self.last, ..Self::default() },
         }
     }
 
-    /// Takes a session that is no more out of the counts.
-    fn forget(&mut self, session: Option<Session>) {
-        if let Some(session) = session {
-            self.bound -= usize::from(session.binding().is_some());
-            self.in_transaction -= usize::from(session.transaction.is_some());
+    /// Puts a session in its place.
+    fn put(&mut self, session: Session) {
+        self.count(&session);
+        let page = self.pages.entry(Page::of(session.id.get())).or_default();
+        if let Some(replaced) = Arc::make_mut(page).insert(session) {
+            self.discount(&replaced);
+        }
+    }
+
+    /// Takes a session out, and its page with the last one.
+    fn take(&mut self, id: SessionId) {
+        let Entry::Occupied(mut entry) = self.pages.entry(Page::of(id.get())) else {
+            return;
+        };
+        if entry.get().get(id).is_none() {
+            return;
+        }
+        let page = Arc::make_mut(entry.get_mut());
+        let ended = page.remove(id);
+        if page.is_empty() {
+            entry.remove();
+        }
+        if let Some(ended) = ended {
+            self.discount(&ended);
         }
     }
 
     /// Changes one session and keeps the counts right.
     fn touch(&mut self, id: SessionId, change: &Change, edit: impl FnOnce(&mut Session)) {
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(session) = to_change(&mut self.pages, id) else {
             return;
         };
-        let counts = |session: &Session| {
-            (usize::from(session.binding().is_some()), usize::from(session.transaction.is_some()))
-        };
-        let before = counts(session);
+        let before = (session.binding().is_some(), session.transaction.is_some());
         edit(session);
         session.revision = change.revision;
-        let after = counts(session);
-        self.bound = self.bound + after.0 - before.0;
-        self.in_transaction = self.in_transaction + after.1 - before.1;
+        let after = (session.binding().is_some(), session.transaction.is_some());
+        self.bound = self.bound + usize::from(after.0) - usize::from(before.0);
+        self.in_transaction = self.in_transaction + usize::from(after.1) - usize::from(before.1);
     }
+
+    /// Takes a session that is new into the counts.
+    fn count(&mut self, session: &Session) {
+        self.len += 1;
+        self.bound += usize::from(session.binding().is_some());
+        self.in_transaction += usize::from(session.transaction.is_some());
+    }
+
+    /// Takes a session that is no more out of the counts.
+    fn discount(&mut self, session: &Session) {
+        self.len -= 1;
+        self.bound -= usize::from(session.binding().is_some());
+        self.in_transaction -= usize::from(session.transaction.is_some());
+    }
+
+    /// The transaction, under the handle by which its owner is known.
+    fn shared(&mut self, transaction: &Transaction) -> Box<Transaction> {
+        let mut transaction = Box::new(transaction.clone());
+        if let Some(owner) = transaction.owner_mut() {
+            *owner = self.owners.shared(owner);
+        }
+        transaction
+    }
+}
+
+/// The session with this number, on a page that is nobody else's.
+fn to_change(pages: &mut BTreeMap<u64, Arc<Page>>, id: SessionId) -> Option<&mut Session> {
+    let page = pages.get_mut(&Page::of(id.get()))?;
+    // Asked first, so that a page is not copied for a session that it does not have.
+    page.get(id)?;
+    Arc::make_mut(page).get_mut(id)
 }

@@ -1,10 +1,13 @@
 //! Random histories, also ones that no instance would write: applying a change is total.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::id::ContextValue;
-use crate::domain::session::{Transaction, TransactionOwner};
+use crate::domain::session::{Binding, Context, Transaction, TransactionOwner};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -14,7 +17,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_change_can_be_applied_and_touches_only_its_session(history in history()) {
+    fn any_change_can_be_applied_and_touches_only_its_session(history in history(&IDS)) {
         let mut table = SessionTable::default();
         for change in &history {
             let before = table.clone();
@@ -22,7 +25,7 @@ proptest! {
             prop_assert_eq!(table.revision(), change.revision);
             prop_assert!(table.floor().sesid >= before.floor().sesid, "no sesid becomes new again");
             let named = named(&change.event);
-            for id in (1..=IDS).map(sesid) {
+            for id in IDS.map(sesid) {
                 let others = named.is_some_and(|named| named != id);
                 let missing = before.session(id).is_none() && !begins(&change.event);
                 if others || missing {
@@ -35,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn counts_equal_a_recount_after_any_change(history in history()) {
+    fn counts_equal_a_recount_after_any_change(history in history(&IDS)) {
         let mut table = SessionTable::default();
         for change in &history {
             table.apply(change);
@@ -46,14 +49,79 @@ proptest! {
             prop_assert_eq!(table.in_transaction_count(), open);
         }
     }
+
+    #[test]
+    fn a_table_and_its_copies_are_what_a_plain_map_would_be(
+        history in history(&[1, 62, 63, 64, 65, 66, 127, 128, 1_000]),
+        copied_every in 1_usize..8,
+    ) {
+        let (mut table, mut plain) = (SessionTable::default(), BTreeMap::new());
+        let mut copies = Vec::new();
+        for (nth, change) in history.iter().enumerate() {
+            if nth % copied_every == 0 {
+                copies.push((table.clone(), plain.clone()));
+            }
+            table.apply(change);
+            apply_plainly(&mut plain, change);
+        }
+        copies.push((table, plain));
+        for (table, plain) in copies {
+            prop_assert!(table.after(None).eq(plain.values()));
+            prop_assert_eq!(table.len(), plain.len());
+            prop_assert_eq!(table.bound_count(), plain.values().filter(|s| s.binding().is_some()).count());
+            for after in (1..=130).map(sesid) {
+                prop_assert_eq!(table.session(after), plain.get(&after));
+                let rest = plain.range((Bound::Excluded(after), Bound::Unbounded));
+                prop_assert!(table.after(Some(after)).eq(rest.map(|(_, session)| session)));
+            }
+        }
+    }
+}
+
+/// The same fold on a map of sessions and nothing else.
+fn apply_plainly(sessions: &mut BTreeMap<SessionId, Session>, change: &Change) {
+    let Change { revision, time, .. } = change;
+    let mut edit = |id: &SessionId, edit: &dyn Fn(&mut Session)| {
+        if let Some(session) = sessions.get_mut(id) {
+            edit(session);
+            session.revision = *revision;
+        }
+    };
+    match &change.event {
+        SessionEvent::Began { session, labels } => {
+            sessions.insert(*session, Session::new(*session, labels.clone(), *time, *revision));
+        }
+        SessionEvent::ContextSet { session, owner, context } => edit(session, &|session| {
+            session.context = Context::Set(Binding {
+                context: *context,
+                owner: owner.clone(),
+                token: *revision,
+                since: *time,
+            });
+        }),
+        SessionEvent::ContextReset { session } => {
+            edit(session, &|session| session.context = Context::Reset);
+        }
+        SessionEvent::TransactionBegan { session, transaction } => edit(session, &|session| {
+            session.transaction = Some(Box::new(transaction.clone()));
+        }),
+        SessionEvent::TransactionCommitted { session, left }
+        | SessionEvent::TransactionRolledBack { session, left } => edit(session, &|session| {
+            session.transaction = left.clone().map(Box::new);
+        }),
+        SessionEvent::Ended { session, forced: _ } => {
+            sessions.remove(session);
+        }
+        SessionEvent::AllEnded => sessions.clear(),
+    }
 }
 
 /// Sessions in a random history.
-const IDS: u64 = 5;
+const IDS: [u64; 5] = [1, 2, 3, 4, 5];
 
-fn history() -> impl Strategy<Value = Vec<Change>> {
+fn history(ids: &'static [u64]) -> impl Strategy<Value = Vec<Change>> {
     let change =
-        (any::<u64>(), any::<i64>(), event()).prop_map(|(revision, micros, event)| Change {
+        (any::<u64>(), any::<i64>(), event(ids)).prop_map(|(revision, micros, event)| Change {
             revision: Revision::new(revision),
             time: Timestamp::from_micros(micros),
             by: principal(T1),
@@ -62,8 +130,8 @@ fn history() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change, 1..=40)
 }
 
-fn event() -> impl Strategy<Value = SessionEvent> {
-    let id = || (1..=IDS).prop_map(sesid);
+fn event(ids: &'static [u64]) -> impl Strategy<Value = SessionEvent> {
+    let id = || prop::sample::select(ids).prop_map(sesid);
     let context = || (1..u64::MAX).prop_map(|word| ContextValue::new(word).unwrap());
     let owner = || prop::sample::select(vec![owner(T1), owner(T2), owner(BOBS_T1)]);
     let transaction = move || {

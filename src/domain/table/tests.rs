@@ -1,0 +1,138 @@
+//! Pages from outside: their edges, their copies, and what is shared.
+
+use super::*;
+use crate::domain::id::{ContextValue, Labels, Owner, Principal};
+use crate::domain::session::TransactionOwner;
+use crate::domain::time::Timestamp;
+
+#[test]
+fn sessions_at_the_edges_of_pages_are_found_and_listed() {
+    let mut table = began(200);
+    let edges = [1, 62, 63, 64, 65, 127, 128, 129, 191, 192, 200];
+    for id in edges.map(sesid) {
+        assert_eq!(table.session(id).map(|session| session.id), Some(id));
+        let next: Vec<_> = numbers(table.after(Some(id))).collect();
+        assert_eq!(next, (id.get() + 1..=200).collect::<Vec<_>>());
+    }
+    assert!(table.session(sesid(201)).is_none());
+    for id in edges.map(sesid) {
+        apply(&mut table, SessionEvent::Ended { session: id, forced: None });
+        assert!(table.session(id).is_none());
+    }
+    assert_eq!(table.len(), 200 - edges.len());
+    let left: Vec<_> = (1..=200).filter(|id| !edges.contains(id)).collect();
+    assert_eq!(numbers(table.after(None)).collect::<Vec<_>>(), left);
+}
+
+#[test]
+fn a_page_goes_with_its_last_session() {
+    let mut table = began(200);
+    assert_eq!(table.pages.len(), 4);
+    for id in (64..=127).map(sesid) {
+        apply(&mut table, SessionEvent::Ended { session: id, forced: None });
+    }
+    assert_eq!(table.pages.len(), 3);
+    assert_eq!(numbers(table.after(Some(sesid(63)))).next(), Some(128));
+    apply(&mut table, SessionEvent::AllEnded);
+    assert!(table.pages.is_empty() && table.is_empty());
+}
+
+#[test]
+fn a_copy_and_its_original_change_apart() {
+    let mut table = began(200);
+    let (before, mut copy) = (listed(&table), table.clone());
+
+    apply(&mut table, set(70, owner("one")));
+    apply(&mut table, SessionEvent::Ended { session: sesid(71), forced: None });
+    apply(&mut table, SessionEvent::Began { session: sesid(201), labels: Labels::default() });
+    assert_eq!(listed(&copy), before);
+    assert_eq!((copy.len(), copy.bound_count(), copy.floor().sesid), (200, 0, 200));
+
+    let after = listed(&table);
+    apply(&mut copy, set(72, owner("two")));
+    apply(&mut copy, SessionEvent::AllEnded);
+    assert_eq!(listed(&table), after);
+    assert_eq!((table.len(), table.bound_count(), table.floor().sesid), (200, 1, 201));
+}
+
+#[test]
+fn only_pages_that_change_are_copied() {
+    let mut table = began(200);
+    let copy = table.clone();
+    apply(&mut table, set(70, owner("one")));
+    apply(&mut table, set(201, owner("one")));
+    let shared = |page: &u64| Arc::ptr_eq(&table.pages[page], &copy.pages[page]);
+    assert_eq!((0..4).map(|page| shared(&page)).collect::<Vec<_>>(), [true, false, true, true]);
+}
+
+#[test]
+fn a_copy_can_be_read_on_another_thread() {
+    let mut table = began(1_000);
+    let (before, copy) = (listed(&table), table.clone());
+    let reader = std::thread::spawn(move || listed(&copy));
+    for id in 1..=1_000 {
+        apply(&mut table, set(id, owner("one")));
+    }
+    assert_eq!(reader.join().unwrap(), before);
+    assert_eq!(table.bound_count(), 1_000);
+}
+
+#[test]
+fn sessions_of_one_owner_share_its_handle() {
+    let mut table = began(2);
+    apply(&mut table, set(1, owner("one")));
+    let transaction = Transaction::outermost(TransactionOwner::Thread(owner("one")));
+    apply(&mut table, SessionEvent::TransactionBegan { session: sesid(2), transaction });
+    let bound = table.session(sesid(1)).unwrap().binding().unwrap();
+    let open = table.session(sesid(2)).unwrap().transaction.as_ref().unwrap();
+    let TransactionOwner::Thread(owner) = open.bound_to() else {
+        panic!("bound to a word: {open:?}");
+    };
+    assert!(owner.shares(&bound.owner));
+}
+
+#[test]
+fn owners_that_came_and_went_leave_the_table_small() {
+    let mut table = began(1);
+    for n in 0..10_000 {
+        apply(&mut table, set(1, owner(&format!("worker/{n}"))));
+        apply(&mut table, SessionEvent::ContextReset { session: sesid(1) });
+    }
+    assert!(table.owners.len() <= crate::domain::limits::UNUSED_OWNERS_MIN);
+}
+
+/// A table in which these many sessions began.
+fn began(sessions: u64) -> SessionTable {
+    let mut table = SessionTable::default();
+    for session in (1..=sessions).map(sesid) {
+        apply(&mut table, SessionEvent::Began { session, labels: Labels::default() });
+    }
+    table
+}
+
+fn apply(table: &mut SessionTable, event: SessionEvent) {
+    let revision = table.revision().next();
+    let by = Principal::anonymous();
+    table.apply(&Change { revision, time: Timestamp::default(), by, event });
+}
+
+fn set(session: u64, owner: Owner) -> SessionEvent {
+    let context = ContextValue::new(7).unwrap();
+    SessionEvent::ContextSet { session: sesid(session), owner, context }
+}
+
+fn owner(thread: &str) -> Owner {
+    Owner::new(Principal::anonymous(), thread.parse().unwrap())
+}
+
+fn sesid(id: u64) -> SessionId {
+    SessionId::new(id).unwrap()
+}
+
+fn listed(table: &SessionTable) -> Vec<Session> {
+    table.after(None).cloned().collect()
+}
+
+fn numbers<'a>(sessions: impl Iterator<Item = &'a Session>) -> impl Iterator<Item = u64> {
+    sessions.map(|session| session.id.get())
+}
