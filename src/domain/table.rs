@@ -5,9 +5,11 @@
 //! A table is made for a million sessions, and for being copied while it is in use: a copy shares
 //! every page until one of the two changes it.
 //!
+//! - [`Floor`]: where numbers begin, and their epochs
 //! - `page`: sessions in the order of their numbers, 64 numbers to a page
 //! - `owners`: one handle for all sessions of an owner
 
+mod floor;
 mod owners;
 mod page;
 #[cfg(test)]
@@ -21,26 +23,11 @@ use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::{Revision, SessionId};
 use crate::domain::session::{Binding, Context, Session, Transaction};
 
+use floor::Issued;
 use owners::Owners;
 use page::Page;
 
-/// Where the numbers of an instance begin. Every instance begins above all numbers that a deleted
-/// one ever used, so that no token and no sesid comes twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Floor {
-    /// No event at or below this revision is new.
-    pub revision: Revision,
-    /// No session at or below this number is new.
-    pub sesid: u64,
-}
-
-impl Floor {
-    /// The floor above both.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self { revision: self.revision.max(other.revision), sesid: self.sesid.max(other.sesid) }
-    }
-}
+pub use floor::Floor;
 
 /// All sessions of an instance, and how far its history goes.
 ///
@@ -51,7 +38,8 @@ impl Floor {
 pub struct SessionTable {
     /// By [`Page::of`]; none is empty.
     pages: BTreeMap<u64, Arc<Page>>,
-    last: Floor,
+    revision: Revision,
+    issued: Issued,
     len: usize,
     bound: usize,
     in_transaction: usize,
@@ -61,17 +49,30 @@ pub struct SessionTable {
 impl SessionTable {
     /// No sessions, numbers beginning above `floor`.
     pub fn above(floor: Floor) -> Self {
-        Self { last: floor, ..Self::default() }
+        let issued = Issued::new(Vec::new(), floor.sesid);
+        Self { revision: floor.revision, issued, ..Self::default() }
     }
 
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
-        self.last.revision
+        self.revision
     }
 
     /// The last numbers used.
     pub fn floor(&self) -> Floor {
-        self.last
+        Floor { revision: self.revision, sesid: self.issued.last() }
+    }
+
+    /// The highest sesid of each earlier epoch in which there was one, ascending. That of the present
+    /// epoch is in [`floor`](Self::floor).
+    pub fn issued(&self) -> &[u64] {
+        self.issued.earlier()
+    }
+
+    /// Goes on above `floor`, as a restored instance does. Numbers never sink and sessions stay.
+    pub fn raise(&mut self, floor: Floor) {
+        self.revision = self.revision.max(floor.revision);
+        self.issued.raise(floor.sesid);
     }
 
     /// The session with this number.
@@ -79,19 +80,19 @@ impl SessionTable {
         self.pages.get(&Page::of(id.get()))?.get(id)
     }
 
-    /// Whether a session with this number ever began here or below the floor.
+    /// Whether a session with this number ever began: here, or below the floor in the same epoch.
     pub fn ever_began(&self, id: SessionId) -> bool {
-        id.get() <= self.last.sesid
+        self.issued.contains(id.get())
     }
 
     /// The session that began last, if it still exists.
     pub fn newest(&self) -> Option<&Session> {
-        SessionId::new(self.last.sesid).and_then(|id| self.session(id))
+        SessionId::new(self.issued.last()).and_then(|id| self.session(id))
     }
 
-    /// The number of the next session, unless all numbers are used up.
+    /// The number of the next session, unless all numbers of the epoch are used up.
     pub fn next_sesid(&self) -> Option<SessionId> {
-        self.last.sesid.checked_add(1).and_then(SessionId::new)
+        self.issued.next()
     }
 
     /// Sessions after `after`, or all, in the order of their numbers.
@@ -122,10 +123,10 @@ impl SessionTable {
 
     /// Makes `change` true. Total: a change of a session that does not exist changes only the revision.
     pub fn apply(&mut self, change: &Change) {
-        self.last.revision = change.revision;
+        self.revision = change.revision;
         match &change.event {
             SessionEvent::Began { session: id, labels } => {
-                self.last.sesid = self.last.sesid.max(id.get());
+                self.issued.raise(id.get());
                 self.put(Session::new(*id, labels.clone(), change.time, change.revision));
             }
             SessionEvent::ContextSet { session, owner, context } => {
@@ -152,7 +153,10 @@ impl SessionTable {
                 self.touch(*session, change, |session| session.transaction = left);
             }
             SessionEvent::Ended { session, forced: _ } => self.take(*session),
-            SessionEvent::AllEnded => *self = Self { last: self.last, ..Self::default() },
+            SessionEvent::AllEnded => {
+                let issued = std::mem::take(&mut self.issued);
+                *self = Self { revision: change.revision, issued, ..Self::default() };
+            }
         }
     }
 

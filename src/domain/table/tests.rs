@@ -101,6 +101,52 @@ fn owners_that_came_and_went_leave_the_table_small() {
     assert!(table.owners.len() <= crate::domain::limits::UNUSED_OWNERS_MIN);
 }
 
+#[test]
+fn a_raised_table_goes_on_in_the_next_epoch_and_knows_who_ended_in_the_last() {
+    let mut table = began(3);
+    apply(&mut table, set(2, owner("one")));
+    let (before, floor) = (listed(&table), table.floor());
+    let next = floor.next_epoch().unwrap();
+
+    table.raise(next);
+    assert_eq!((table.floor(), table.issued()), (next, [3].as_slice()));
+    assert_eq!(listed(&table), before);
+    assert_eq!((table.len(), table.bound_count()), (3, 1));
+    assert!(table.newest().is_none());
+
+    table.raise(floor);
+    assert_eq!(table.floor(), next, "numbers never sink");
+
+    let first = (1 << 48) + 1;
+    assert_eq!(table.next_sesid(), Some(sesid(first)));
+    apply(&mut table, SessionEvent::Began { session: sesid(first), labels: Labels::default() });
+    assert_eq!(table.newest().unwrap().revision.get(), (1 << 48) + 1);
+    assert_eq!(numbers(table.after(None)).collect::<Vec<_>>(), [1, 2, 3, first]);
+    apply(&mut table, SessionEvent::AllEnded);
+    for (id, expected) in [(3, true), (4, false), (1 << 48, false), (first, true)] {
+        assert_eq!(table.ever_began(sesid(id)), expected, "{id:x}");
+    }
+    assert!(!table.ever_began(sesid(first + 1)));
+}
+
+#[test]
+fn epochs_without_a_session_leave_nothing_behind() {
+    let mut table = SessionTable::default();
+    for _ in 0..3 {
+        table.raise(table.floor().next_epoch().unwrap());
+    }
+    assert_eq!((table.floor().epoch(), table.issued()), (3, [].as_slice()));
+}
+
+#[test]
+fn a_new_table_knows_what_ended_below_its_floor_in_that_epoch_alone() {
+    let at = |sesid| SessionTable::above(Floor { revision: Revision::new(2), sesid });
+    assert!(at(1).ever_began(sesid(1)) && !at(1).ever_began(sesid(2)));
+    let later = at((2 << 48) | 5);
+    assert!(later.ever_began(sesid((2 << 48) | 5)) && !later.ever_began(sesid((2 << 48) | 6)));
+    assert!(!later.ever_began(sesid(1)) && !later.ever_began(sesid((1 << 48) | 1)));
+}
+
 /// A table in which these many sessions began.
 fn began(sessions: u64) -> SessionTable {
     let mut table = SessionTable::default();
