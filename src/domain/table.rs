@@ -47,10 +47,38 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
+    /// A table to be read back with [`load`](Self::load), from what [`floor`](Self::floor) and
+    /// [`issued`](Self::issued) said of it.
+    pub fn loading(floor: Floor, issued: Vec<u64>) -> Self {
+        let issued = Issued::new(issued, floor.sesid);
+        Self { revision: floor.revision, issued, ..Self::default() }
+    }
+
+    /// Takes a remembered session. Answers false and takes nothing if it cannot be one of this table:
+    /// if it is not above the one before, its number was never issued, or it or its token comes from
+    /// later than the last change.
+    #[must_use = "a session that is refused shows that what was remembered is damaged"]
+    pub fn load(&mut self, mut session: Session) -> bool {
+        let known = self.issued.contains(session.id.get())
+            && session.revision <= self.revision
+            && session.binding().is_none_or(|binding| binding.token <= self.revision);
+        let last = self.pages.last_key_value().and_then(|(_, page)| page.last());
+        if !known || last.is_some_and(|last| last.id >= session.id) {
+            return false;
+        }
+        if let Context::Set(binding) = &mut session.context {
+            binding.owner = self.owners.shared(&binding.owner);
+        }
+        if let Some(owner) = session.transaction.as_mut().and_then(|open| open.owner_mut()) {
+            *owner = self.owners.shared(owner);
+        }
+        self.put(session);
+        true
+    }
+
     /// No sessions, numbers beginning above `floor`.
     pub fn above(floor: Floor) -> Self {
-        let issued = Issued::new(Vec::new(), floor.sesid);
-        Self { revision: floor.revision, issued, ..Self::default() }
+        Self::loading(floor, Vec::new())
     }
 
     /// The revision of the last change.
@@ -99,6 +127,12 @@ impl SessionTable {
     pub fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Session> {
         let after = after.map_or(0, SessionId::get);
         self.pages.range(Page::of(after)..).flat_map(move |(_, page)| page.above(after))
+    }
+
+    /// All sessions in the order of their numbers, letting go of each page before the next: whoever
+    /// writes a copy down gives back what only the copy still had, on the way.
+    pub fn into_sessions(self) -> impl Iterator<Item = Session> {
+        self.pages.into_values().flat_map(|page| Arc::unwrap_or_clone(page).into_sessions())
     }
 
     /// How many sessions there are.

@@ -73,6 +73,16 @@ impl Page {
         &self.sessions[from..]
     }
 
+    /// The last session.
+    pub(super) fn last(&self) -> Option<&Session> {
+        self.sessions.last()
+    }
+
+    /// All sessions.
+    pub(super) fn into_sessions(self) -> Vec<Session> {
+        self.sessions
+    }
+
     /// Where the session with this number is, or where it would be.
     fn place(&self, id: SessionId) -> Result<usize, usize> {
         let bit = bit(id);

@@ -147,6 +147,88 @@ fn a_new_table_knows_what_ended_below_its_floor_in_that_epoch_alone() {
     assert!(!later.ever_began(sesid(1)) && !later.ever_began(sesid((1 << 48) | 1)));
 }
 
+#[test]
+fn a_table_is_read_back_as_it_was() {
+    let mut table = began(200);
+    for id in [1, 63, 64, 199] {
+        apply(&mut table, set(id, owner("one")));
+    }
+    let transaction = Transaction::outermost(TransactionOwner::Thread(owner("one")));
+    apply(&mut table, SessionEvent::TransactionBegan { session: sesid(65), transaction });
+    (70..150).map(sesid).for_each(|session| {
+        apply(&mut table, SessionEvent::Ended { session, forced: None });
+    });
+    table.raise(table.floor().next_epoch().unwrap());
+    let session = table.next_sesid().unwrap();
+    apply(&mut table, SessionEvent::Began { session, labels: Labels::default() });
+
+    let mut loaded = SessionTable::loading(table.floor(), table.issued().to_vec());
+    for session in table.after(None) {
+        // As a store would make them: no two owners share a handle.
+        let mut session = session.clone();
+        if let Context::Set(binding) = &mut session.context {
+            binding.owner = owner("one");
+        }
+        assert!(loaded.load(session));
+    }
+    assert_eq!(loaded, table);
+    let held = |id| &loaded.session(sesid(id)).unwrap().binding().unwrap().owner;
+    assert!(held(1).shares(held(199)));
+    assert_eq!(loaded.owners.len(), 1);
+}
+
+#[test]
+fn a_session_that_the_table_cannot_have_is_not_loaded() {
+    let floor = Floor { revision: Revision::new((1 << 48) + 9), sesid: (1 << 48) + 5 };
+    let mut table = SessionTable::loading(floor, vec![7]);
+    let session = |id, revision| {
+        let revision = Revision::new(revision);
+        Session::new(sesid(id), Labels::default(), Timestamp::default(), revision)
+    };
+    let held = |token| Session {
+        context: Context::Set(Binding {
+            context: ContextValue::new(7).unwrap(),
+            owner: owner("one"),
+            token: Revision::new(token),
+            since: Timestamp::default(),
+        }),
+        ..session(6, 1)
+    };
+    let (later, last) = (floor.revision.get() + 1, floor.sesid);
+    assert!(table.load(session(5, 1)));
+    for (refused, why) in [
+        (session(5, 1), "it is there"),
+        (session(4, 1), "it is not above the one before"),
+        (session(8, 1), "it was not issued in its epoch"),
+        (session(1 << 48, 1), "nobody has the number where an epoch begins"),
+        (session(last + 1, 1), "it was not issued yet"),
+        (session(2 << 48, 1), "it is of a later epoch"),
+        (session(6, later), "nothing happened at its revision yet"),
+        (held(later), "its token was not issued yet"),
+    ] {
+        let before = table.clone();
+        assert!(!table.load(refused), "{why}");
+        assert_eq!(table, before, "{why}");
+    }
+    assert!(table.load(held(later - 1)));
+    assert!(table.load(session(last, later - 1)));
+    assert_eq!((table.len(), table.bound_count()), (3, 1));
+}
+
+#[test]
+fn sessions_are_given_away_page_by_page_and_shared_ones_stay() {
+    let table = began(200);
+    let expected = listed(&table);
+    let copy = table.clone();
+    let mut sessions = copy.into_sessions();
+    assert_eq!(sessions.next().as_ref(), expected.first());
+    assert!(sessions.eq(expected[1..].iter().cloned()));
+    assert_eq!(listed(&table), expected);
+    // Nobody else has the pages any more, so the table gives up its own.
+    assert!(table.pages.values().all(|page| Arc::strong_count(page) == 1));
+    assert!(table.into_sessions().eq(expected));
+}
+
 /// A table in which these many sessions began.
 fn began(sessions: u64) -> SessionTable {
     let mut table = SessionTable::default();
