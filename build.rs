@@ -1,7 +1,7 @@
 //! Compiles the API under `proto/` without protoc, and tells the program which commit it is.
 //!
-//! Leaves in `OUT_DIR`: `jet.session.v1.rs`, servers and clients, and `jet_session.bin`, the
-//! descriptors of the API and of all it imports, for reflection.
+//! Leaves in `OUT_DIR`: `jet.session.v1.rs`, servers and clients; `jet_session.bin`, the descriptors of
+//! the API and of all it imports, for reflection; and `storage.v1.rs`, what is written to disk.
 
 use std::{
     env,
@@ -27,12 +27,16 @@ const OURS: [&str; 4] = [
     "jet/session/v1/thread.proto",
 ];
 
+/// What is written to disk: compiled apart, so that reflection does not tell of it.
+const STORAGE: &str = "storage/v1/storage.proto";
+
 /// Imported by nothing, but reflection needs it to print the details of a refusal as text.
 const ERROR_DETAILS: &str = "google/rpc/error_details.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     compile_api(&out)?;
+    compile_storage()?;
     println!("cargo:rustc-env=JET_SESSION_COMMIT={}", commit());
     println!("cargo:rerun-if-changed=build.rs");
     Ok(())
@@ -61,6 +65,16 @@ fn compile_api(out: &Path) -> Result<(), Box<dyn Error>> {
     // Without: reflection serves names and types.
     compiler.include_source_info(false).open_file(ERROR_DETAILS)?;
     fs::write(out.join("jet_session.bin"), compiler.encode_file_descriptor_set())?;
+    Ok(())
+}
+
+fn compile_storage() -> Result<(), Box<dyn Error>> {
+    let mut compiler = Compiler::new(["proto"])?;
+    compiler.include_source_info(true).open_file(STORAGE)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 

@@ -80,6 +80,33 @@ pub const BATCH_CHANGES_MAX: usize = 4_096;
 /// because a damaged file says so.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Largest file that holds the record of an instance, in bytes.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// The first segment of a log, in bytes: small, because an instance may never need more.
+pub const SEGMENT_BYTES_FIRST: u64 = 256 * 1024;
+
+/// Each segment is twice as long as the one before, up to this many bytes: few files, and never long
+/// to prepare.
+pub const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a log keeps for the day on which the disk is full, in bytes: a thousand resets and the seal.
+pub const RESERVE_BYTES: u64 = 64 * 1024;
+
+/// A snapshot is taken when the log has grown by this many bytes since the last one, or by the size of
+/// the last one if that is more: replaying takes some ten milliseconds, and snapshots cost no more
+/// than the log itself.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// Segments behind the older of the two snapshots, in bytes: the history that a watch can resume from.
+pub const HISTORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Numbers that an instance whose durability is LAZY takes at a time, with one sync.
+pub const TAKEN_NUMBERS: u64 = 1_000_000;
+
+/// Bytes of answered changes that wait for their late sync at most; more answers wait for room.
+pub const LAZY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The newest format of logs, snapshots and backups that this release reads, and the one it writes.
 pub const LOG_FORMAT: u32 = 1;
 

@@ -8,8 +8,15 @@
 //! in `store/conformance.rs`, which runs over each of them.
 //!
 //! - [`memory`]: the plainest backend that satisfies the trait; nothing survives the process
+//! - [`log`]: the default: a directory of checksummed logs, one per instance
+//! - [`frame`], `record`, [`snapshot`]: the bytes that are written, as frames, as messages in frames,
+//!   and as whole snapshots, of which backups are made too
 
+pub mod frame;
+pub mod log;
 pub mod memory;
+mod record;
+pub mod snapshot;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -175,6 +182,18 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.cause)
     }
+}
+
+/// An error and everything behind it, in one line for an operator.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        line.push_str(": ");
+        line.push_str(&next.to_string());
+        cause = next.source();
+    }
+    line
 }
 
 /// Tells how far a long operation has come, in per cent.

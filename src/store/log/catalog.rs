@@ -1,0 +1,259 @@
+//! What a data directory knows beside the logs: the records of the instances, and the floor.
+//!
+//! ```text
+//! DIR/floor                       numbers that no instance may use again
+//! DIR/instances/main/instance     the record of `main`, and which generation of its log is in force
+//! DIR/instances/main/1/           that log
+//! ```
+//!
+//! Each of these files is one frame. It is replaced as a whole: written aside, synced, renamed.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::id::InstanceId;
+use crate::domain::instance::InstanceRecord;
+use crate::domain::limits::RECORD_BYTES_MAX;
+use crate::domain::table::{Floor, SessionTable};
+use crate::store::frame::{self, Header, Kind};
+use crate::store::log::compact;
+use crate::store::log::disk::{Disk, DiskFile, remove_if_there};
+use crate::store::log::fault::Fault;
+use crate::store::log::writer::UNFINISHED;
+use crate::store::record;
+use crate::store::snapshot::{About, Position};
+
+const INSTANCES: &str = "instances";
+const RECORD: &str = "instance";
+const FLOOR: &str = "floor";
+/// How the name of an instance's directory ends until it is whole.
+const NEW: &str = ".new";
+/// How the name of an instance's directory ends from when it is deleted on.
+const DELETED: &str = ".deleted";
+
+/// The data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Files<D> {
+    pub(super) disk: D,
+    root: PathBuf,
+}
+
+/// All that a directory remembers.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Records, each with the generation of its log.
+    pub(super) instances: Vec<(InstanceRecord, u64)>,
+    pub(super) damaged: Vec<(InstanceId, Fault)>,
+    pub(super) floor: Floor,
+}
+
+impl<D: Disk> Files<D> {
+    pub(super) fn new(disk: D, root: &Path) -> Self {
+        Self { disk, root: root.to_owned() }
+    }
+
+    fn instances(&self) -> PathBuf {
+        self.root.join(INSTANCES)
+    }
+
+    fn instance(&self, id: &InstanceId) -> PathBuf {
+        self.instances().join(id.as_str())
+    }
+
+    /// The directory of a generation of an instance's log.
+    pub(super) fn log(&self, id: &InstanceId, generation: u64) -> PathBuf {
+        self.instance(id).join(generation.to_string())
+    }
+
+    /// Reads everything, and removes what a crash left unfinished. Makes the directory one of ours if
+    /// it is empty.
+    pub(super) fn load(&self) -> Result<Contents, Fault> {
+        let Self { disk, root } = self;
+        let dir = self.instances();
+        if !disk.list(root).map_err(Fault::io(root))?.iter().any(|name| name == INSTANCES) {
+            // The floor comes first: where there are instances there is one.
+            self.write_floor(Floor::default())?;
+            disk.create_dir(&dir).map_err(Fault::io(&dir))?;
+            disk.sync_dir(root).map_err(Fault::io(root))?;
+        }
+        let mut contents = Contents { floor: self.read_floor()?, ..Contents::default() };
+        for name in disk.list(&dir).map_err(Fault::io(&dir))? {
+            let path = dir.join(&name);
+            if name.ends_with(NEW) || name.ends_with(DELETED) {
+                disk.remove_dir(&path).map_err(Fault::io(&path))?;
+                continue;
+            }
+            let Ok(id) = name.parse::<InstanceId>() else {
+                tracing::warn!(path = %path.display(), "this is no instance; it is left alone");
+                continue;
+            };
+            match self.read_record(&id) {
+                Ok(found) => contents.instances.push(found),
+                Err(fault) => contents.damaged.push((id, fault)),
+            }
+        }
+        Ok(contents)
+    }
+
+    /// The record of an instance, and the generation of its log.
+    pub(super) fn read_record(&self, id: &InstanceId) -> Result<(InstanceRecord, u64), Fault> {
+        let path = self.instance(id).join(RECORD);
+        let payload = self.read_file(&path, Kind::Instance)?;
+        let damaged = |what: String| Fault::Record { path: path.clone(), what };
+        let (record, generation) =
+            record::read_instance(&payload).map_err(|error| damaged(error.to_string()))?;
+        if record.id != *id {
+            return Err(damaged(format!("it is the record of {}", record.id)));
+        }
+        Ok((record, generation))
+    }
+
+    /// Makes the directory of a new instance.
+    pub(super) fn create(&self, record: &InstanceRecord, generation: u64) -> Result<(), Fault> {
+        let Self { disk, .. } = self;
+        let dir = self.instance(&record.id);
+        let new = self.instances().join(format!("{}{NEW}", record.id));
+        // A creation that failed half-way may have left one.
+        self.remove_dir_if_there(&new)?;
+        disk.create_dir(&new).map_err(Fault::io(&new))?;
+        let log = new.join(generation.to_string());
+        disk.create_dir(&log).map_err(Fault::io(&log))?;
+        self.write_record_in(&new, record, generation)?;
+        disk.rename(&new, &dir).map_err(Fault::io(&dir))?;
+        disk.sync_dir(&self.instances()).map_err(Fault::io(&dir))
+    }
+
+    /// Replaces the record of an instance.
+    pub(super) fn update(&self, record: &InstanceRecord, generation: u64) -> Result<(), Fault> {
+        self.write_record_in(&self.instance(&record.id), record, generation)
+    }
+
+    /// Lays a new log beside the old one, and then names it in the record: both or neither.
+    pub(super) fn replace(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+        generation: u64,
+    ) -> Result<(), Fault> {
+        let Self { disk, .. } = self;
+        let log = self.log(&record.id, generation);
+        self.remove_dir_if_there(&log)?;
+        disk.create_dir(&log).map_err(Fault::io(&log))?;
+        let about = About {
+            instance: record.id.clone(),
+            uid: record.uid.clone(),
+            created: record.updated,
+            position: Position::default(),
+            taken: Floor::default(),
+        };
+        compact::write_snapshot(disk, &log, about, table, &false.into())?;
+        self.update(record, generation)?;
+        self.remove_other_logs(&record.id, generation);
+        Ok(())
+    }
+
+    /// Removes every log of an instance but the one in force.
+    pub(super) fn remove_other_logs(&self, id: &InstanceId, generation: u64) {
+        let dir = self.instance(id);
+        let names = self.disk.list(&dir).unwrap_or_default();
+        for name in names {
+            if name.parse::<u64>().is_ok_and(|other| other != generation)
+                && let Err(error) = self.disk.remove_dir(&dir.join(&name))
+            {
+                // It takes room and does no harm; the next opening tries again.
+                tracing::warn!(instance = %id, generation = name, %error, "an old log stays");
+            }
+        }
+    }
+
+    /// The highest generation that an instance has a log of.
+    pub(super) fn newest_log(&self, id: &InstanceId) -> Result<u64, Fault> {
+        let dir = self.instance(id);
+        let names = self.disk.list(&dir).map_err(Fault::io(&dir))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+    }
+
+    /// Forgets an instance. Its files go as well as they can; the rest goes with the next start.
+    pub(super) fn delete(&self, id: &InstanceId) -> Result<(), Fault> {
+        let dir = self.instance(id);
+        let deleted = self.instances().join(format!("{id}{DELETED}"));
+        self.remove_dir_if_there(&deleted)?;
+        self.disk.rename(&dir, &deleted).map_err(Fault::io(&dir))?;
+        self.disk.sync_dir(&self.instances()).map_err(Fault::io(&dir))?;
+        if let Err(error) = self.disk.remove_dir(&deleted) {
+            tracing::warn!(instance = %id, %error, "the files of a deleted instance stay for now");
+        }
+        Ok(())
+    }
+
+    /// Replaces the floor.
+    pub(super) fn write_floor(&self, floor: Floor) -> Result<(), Fault> {
+        let mut payload = Vec::new();
+        record::write_floor(floor, &mut payload);
+        self.write_file(&self.root, FLOOR, Kind::Floor, &payload)
+    }
+
+    fn read_floor(&self) -> Result<Floor, Fault> {
+        let path = self.root.join(FLOOR);
+        let payload = self.read_file(&path, Kind::Floor)?;
+        record::read_floor(&payload)
+            .map_err(|error| Fault::Record { path, what: error.to_string() })
+    }
+
+    fn write_record_in(
+        &self,
+        dir: &Path,
+        record: &InstanceRecord,
+        generation: u64,
+    ) -> Result<(), Fault> {
+        let mut payload = Vec::new();
+        record::write_instance(record, generation, &mut payload);
+        self.write_file(dir, RECORD, Kind::Instance, &payload)
+    }
+
+    fn write_file(&self, dir: &Path, name: &str, kind: Kind, payload: &[u8]) -> Result<(), Fault> {
+        let Self { disk, .. } = self;
+        let path = dir.join(name);
+        let unfinished = dir.join(format!("{name}{UNFINISHED}"));
+        let mut bytes = Vec::new();
+        let header = Header { kind, sequence: 0, revision: 0, previous: 0 };
+        frame::write(&mut bytes, 0, header, |bytes| bytes.extend_from_slice(payload));
+        let write = || {
+            remove_if_there(disk, &unfinished)?;
+            let mut file = disk.create(&unfinished)?;
+            file.write_all_at(&bytes, 0)?;
+            file.sync()?;
+            disk.rename(&unfinished, &path)?;
+            disk.sync_dir(dir)
+        };
+        write().map_err(Fault::io(&path))
+    }
+
+    /// The payload of a file that is one frame.
+    fn read_file(&self, path: &Path, kind: Kind) -> Result<Vec<u8>, Fault> {
+        let file = self.disk.open(path).map_err(Fault::io(path))?;
+        let mut bytes = vec![0; RECORD_BYTES_MAX + 1];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let read =
+                file.read_at(&mut bytes[filled..], filled as u64).map_err(Fault::io(path))?;
+            if read == 0 {
+                break;
+            }
+            filled += read;
+        }
+        let bytes = &bytes[..filled];
+        let damaged = |what: &str| Fault::Record { path: path.to_owned(), what: what.to_owned() };
+        let (frame, size) = frame::read(bytes, 0).map_err(|error| damaged(&error.to_string()))?;
+        if frame.header.kind != kind || size != bytes.len() {
+            return Err(damaged("it holds something else"));
+        }
+        Ok(frame.payload.to_vec())
+    }
+
+    fn remove_dir_if_there(&self, dir: &Path) -> Result<(), Fault> {
+        match self.disk.remove_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(Fault::io(dir)),
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! The journal of an open log: commits, late syncs, snapshots.
+//!
+//! The writer is behind a lock and is lent to the thread that waits for the disk. A commit of a FLUSH
+//! instance waits there for its own sync. One of a LAZY instance is only put into a queue, which a
+//! task of its own writes soon after. Spares and snapshots are made beside both.
+//!
+//! One frame is one sync, also of a queue: if two frames could be torn at once, the second could stay
+//! whole, and recovery would have to take the first for damage.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::domain::event::{Change, SessionEvent};
+use crate::domain::id::{InstanceId, Revision, Uid};
+use crate::domain::instance::Durability;
+use crate::domain::jet_err::JetErr;
+use crate::domain::limits::{
+    LAZY_BYTES_MAX, LAZY_SYNC_MS_MAX, SNAPSHOT_LOG_BYTES_MIN, TAKEN_NUMBERS,
+};
+use crate::domain::table::{Floor, SessionTable};
+use crate::domain::time::Timestamp;
+use crate::store::log::compact;
+use crate::store::log::disk::Disk;
+use crate::store::log::fault::{Fault, is_full};
+use crate::store::log::scan::Cursor;
+use crate::store::log::work::Work;
+use crate::store::log::writer::{NotAppended, Writer};
+use crate::store::snapshot::About;
+use crate::store::{CommitError, Journal, StoreError, record};
+
+/// The journal of one instance.
+#[derive(Debug)]
+pub struct LogJournal<D: Disk> {
+    shared: Arc<Shared<D>>,
+    /// The last revision that was taken.
+    revision: Revision,
+    time: Timestamp,
+    /// Bytes of the log since the last snapshot.
+    since_snapshot: u64,
+    payload: Vec<u8>,
+    errors: mpsc::Receiver<CommitError>,
+    spare: Option<JoinHandle<()>>,
+    snapshot: Option<JoinHandle<()>>,
+    lazy: Option<Lazy>,
+}
+
+/// What a journal and the tasks beside it have in common.
+#[derive(Debug)]
+struct Shared<D: Disk> {
+    log: OpenLog<D>,
+    writer: Arc<tokio::sync::Mutex<Writer<D>>>,
+    queue: Mutex<VecDeque<Late>>,
+    queued: Notify,
+    errors: mpsc::Sender<CommitError>,
+    /// Tells a snapshot that is being written that nobody wants it any more.
+    cancelled: AtomicBool,
+    snapshot_bytes: AtomicU64,
+    on_reserve: AtomicBool,
+}
+
+/// A log that nobody else can open until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenLog<D> {
+    pub(super) disk: D,
+    pub(super) dir: PathBuf,
+    pub(super) instance: InstanceId,
+    pub(super) uid: Uid,
+    pub(super) durability: Durability,
+    pub(super) work: Work,
+    /// Everything that works on the files keeps this.
+    pub(super) _hold: OwnedMutexGuard<()>,
+}
+
+/// Changes that are answered and wait for their sync.
+#[derive(Debug)]
+struct Late {
+    first: Revision,
+    last: Revision,
+    payload: Vec<u8>,
+    /// Nothing is added to it any more, because somebody waits for exactly these changes.
+    closed: Option<oneshot::Sender<Cursor>>,
+}
+
+/// Where a log is at a revision.
+enum At {
+    /// Here.
+    Now(Cursor),
+    /// Where it will be told, once what waits before it has been written.
+    Once(oneshot::Receiver<Cursor>),
+}
+
+/// The task that syncs late, ended with the journal.
+#[derive(Debug)]
+struct Lazy {
+    task: JoinHandle<()>,
+    taken: Floor,
+}
+
+impl Drop for Lazy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<D: Disk> LogJournal<D> {
+    /// The journal of a log that has been recovered.
+    pub(super) fn new(
+        log: OpenLog<D>,
+        writer: Writer<D>,
+        replayed: u64,
+        snapshot_bytes: u64,
+    ) -> Self {
+        let (errors, received) = mpsc::channel(1);
+        let Cursor { revision, taken, .. } = writer.cursor();
+        let durability = log.durability;
+        let shared = Arc::new(Shared {
+            log,
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            errors,
+            cancelled: AtomicBool::new(false),
+            snapshot_bytes: AtomicU64::new(snapshot_bytes),
+            on_reserve: AtomicBool::new(false),
+        });
+        let lazy = match durability {
+            Durability::Flush => None,
+            Durability::Lazy => {
+                Some(Lazy { task: tokio::spawn(sync_late(Arc::clone(&shared))), taken })
+            }
+        };
+        Self {
+            shared,
+            revision,
+            time: Timestamp::default(),
+            since_snapshot: replayed,
+            payload: Vec::new(),
+            errors: received,
+            spare: None,
+            snapshot: None,
+            lazy,
+        }
+    }
+
+    async fn commit_now(&mut self, first: Revision, last: Revision) -> Result<(), CommitError> {
+        let payload = std::mem::take(&mut self.payload);
+        let (payload, appended) = self
+            .shared
+            .with_writer(move |writer| {
+                let appended = writer.append_changes(first, last, &payload);
+                (payload, appended)
+            })
+            .await;
+        self.payload = payload;
+        appended.map_err(commit_error)
+    }
+
+    /// Answers before the sync, unless too much waits for it, or numbers have to be taken first.
+    async fn commit_late(
+        &mut self,
+        changes: &[Change],
+        first: Revision,
+        last: Revision,
+    ) -> Result<(), CommitError> {
+        let lazy = self.lazy.as_mut().expect("a LAZY instance has its task");
+        let used = Floor { revision: last, sesid: highest_begun(changes) };
+        if used.revision > lazy.taken.revision || used.sesid > lazy.taken.sesid {
+            let used = used.max(lazy.taken);
+            // Saturating: at the end of an epoch the domain refuses to begin anything more.
+            let wanted = Floor {
+                revision: Revision::new(used.revision.get().saturating_add(TAKEN_NUMBERS)),
+                sesid: used.sesid.saturating_add(TAKEN_NUMBERS),
+            };
+            // What waits comes first: the log is in the order of its revisions.
+            self.shared.write_queue().await?;
+            let taken = self.shared.with_writer(move |writer| writer.take_numbers(wanted)).await;
+            taken.map_err(commit_error)?;
+            lazy.taken = wanted;
+        }
+        let waiting = {
+            let mut queue = lock(&self.shared.queue);
+            match queue.back_mut().filter(|late| late.closed.is_none()) {
+                Some(late) => {
+                    late.payload.extend_from_slice(&self.payload);
+                    late.last = last;
+                }
+                None => queue.push_back(Late {
+                    first,
+                    last,
+                    payload: self.payload.clone(),
+                    closed: None,
+                }),
+            }
+            queue.iter().map(|late| late.payload.len()).sum::<usize>()
+        };
+        if waiting > LAZY_BYTES_MAX {
+            self.shared.write_queue().await?;
+        } else {
+            self.shared.queued.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Begins to make a spare if one is wanted and none is being made.
+    fn prepare_spare(&mut self) {
+        if self.spare.as_ref().is_some_and(|job| !job.is_finished()) {
+            return;
+        }
+        let Ok(mut writer) = self.shared.writer.try_lock() else {
+            return;
+        };
+        if !writer.wants_spare() {
+            return;
+        }
+        let make = writer.spare_maker();
+        drop(writer);
+        let shared = Arc::clone(&self.shared);
+        self.spare = self.start(async move {
+            match shared.log.work.run(make).await {
+                Ok(()) => shared.writer.lock().await.has_spare(),
+                Err(Fault::Io { error, .. }) if is_full(&error) => {
+                    tracing::warn!(
+                        instance = %shared.log.instance,
+                        "the disk is full: there is no room for the next segment of the log",
+                    );
+                }
+                Err(fault) => shared.tell(fault.while_doing("preparing a segment")),
+            }
+        });
+    }
+
+    /// Takes a snapshot of this state, whose changes have all been committed.
+    fn begin_snapshot(&mut self, table: &SessionTable) {
+        let Some(cursor) = self.shared.cursor_at(self.revision) else {
+            // Somebody has the writer; there will be another occasion.
+            return;
+        };
+        self.since_snapshot = 0;
+        let (shared, table, created) = (Arc::clone(&self.shared), table.clone(), self.time);
+        self.snapshot = self.start(async move {
+            let cursor = match cursor {
+                At::Now(cursor) => cursor,
+                At::Once(written) => {
+                    if let Err(error) = shared.write_queue().await {
+                        shared.tell_commit(error);
+                        return;
+                    }
+                    // An error means that writing failed elsewhere, where it is told.
+                    let Ok(cursor) = written.await else {
+                        return;
+                    };
+                    cursor
+                }
+            };
+            let about = About {
+                instance: shared.log.instance.clone(),
+                uid: shared.log.uid.clone(),
+                created,
+                position: cursor.position,
+                taken: cursor.taken,
+            };
+            let job = Arc::clone(&shared);
+            let done = shared.log.work.run(move || job.snapshot(about, table)).await;
+            match done {
+                Ok(()) => {}
+                Err(Fault::Io { error, .. }) if is_full(&error) => {
+                    tracing::warn!(
+                        instance = %shared.log.instance,
+                        "the disk is full: a snapshot is left for later",
+                    );
+                }
+                Err(fault) => shared.tell(fault.while_doing("taking a snapshot")),
+            }
+        });
+    }
+
+    /// Runs a job beside the journal.
+    fn start(&self, job: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        match self.shared.log.work {
+            Work::Pool => Some(tokio::spawn(job)),
+            Work::Inline => {
+                // Nothing else runs, so there is nothing that it could wait for.
+                job.now_or_never();
+                None
+            }
+        }
+    }
+
+    /// What went wrong beside the commits, if anything did.
+    fn trouble(&mut self) -> Option<CommitError> {
+        self.errors.try_recv().ok()
+    }
+}
+
+impl<D: Disk> Journal for LogJournal<D> {
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else {
+            return Ok(());
+        };
+        if let Some(error) = self.trouble() {
+            return Err(error);
+        }
+        if first.revision != self.revision.next() {
+            return Err(CommitError::Conflict { found: self.revision });
+        }
+        self.payload.clear();
+        record::write_changes(changes, &mut self.payload);
+        let bytes = self.payload.len() as u64;
+        let committed = if self.lazy.is_some() {
+            self.commit_late(changes, first.revision, last.revision).await
+        } else {
+            self.commit_now(first.revision, last.revision).await
+        };
+        // The first cause counts, wherever it was met.
+        committed.map_err(|error| self.trouble().unwrap_or(error))?;
+        self.revision = last.revision;
+        self.time = last.time;
+        self.since_snapshot += bytes;
+        Ok(())
+    }
+
+    fn settle(&mut self, table: &SessionTable) {
+        self.prepare_spare();
+        let enough = SNAPSHOT_LOG_BYTES_MIN.max(self.shared.snapshot_bytes.load(Ordering::Relaxed));
+        let idle = self.snapshot.as_ref().is_none_or(JoinHandle::is_finished);
+        if idle && self.since_snapshot >= enough && table.revision() == self.revision {
+            self.begin_snapshot(table);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.shared.on_reserve.load(Ordering::Relaxed)
+    }
+
+    async fn make_room(&mut self) -> Result<(), StoreError> {
+        let made = self.shared.with_writer(Writer::make_room).await;
+        made.map_err(|fault| fault.while_doing("looking for room"))
+    }
+
+    async fn failed(&mut self) -> CommitError {
+        match self.errors.recv().await {
+            Some(error) => error,
+            // This journal holds a sender itself.
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(mut self) -> Result<(), StoreError> {
+        self.shared.cancelled.store(true, Ordering::Relaxed);
+        for job in [self.spare.take(), self.snapshot.take()].into_iter().flatten() {
+            // A job that panicked has told so.
+            job.await.ok();
+        }
+        let closing = |error| match error {
+            CommitError::Unavailable(error) | CommitError::Unknown(error) => error,
+            CommitError::Conflict { .. } => StoreError {
+                error: JetErr::InternalError,
+                doing: "closing a log",
+                cause: "somebody else has written to it".into(),
+            },
+        };
+        if let Some(error) = self.trouble() {
+            return Err(closing(error));
+        }
+        let written = self.shared.write_queue().await;
+        written.map_err(|error| closing(self.trouble().unwrap_or(error)))?;
+        let sealed = self.shared.with_writer(Writer::seal).await;
+        sealed.map_err(|error| closing(commit_error(error)))
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    /// Lends the writer to the thread that waits for the disk. What it does there is finished, with
+    /// the files still held, even if nobody waits for it any more.
+    async fn with_writer<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Writer<D>) -> T + Send + 'static,
+    ) -> T {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let shared = Arc::clone(self);
+        self.log
+            .work
+            .run(move || {
+                let done = work(&mut writer);
+                shared.on_reserve.store(!writer.has_room(), Ordering::Relaxed);
+                done
+            })
+            .await
+    }
+
+    /// Writes what waits for its sync, in order, a frame and a sync at a time.
+    async fn write_queue(self: &Arc<Self>) -> Result<(), CommitError> {
+        loop {
+            let shared = Arc::clone(self);
+            let written = self
+                .with_writer(move |writer| {
+                    // Taken while the writer is ours, so that nobody overtakes.
+                    let late = lock(&shared.queue).pop_front()?;
+                    let appended = writer.append_changes(late.first, late.last, &late.payload);
+                    if let (Ok(()), Some(told)) = (&appended, late.closed) {
+                        // Whoever waited may have gone.
+                        told.send(writer.cursor()).ok();
+                    }
+                    Some(appended)
+                })
+                .await;
+            match written {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(commit_error(error)),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Where the log is, or will be, when it has come to this revision, which is the last one taken.
+    fn cursor_at(&self, revision: Revision) -> Option<At> {
+        let mut queue = lock(&self.queue);
+        if let Some(late) = queue.back_mut() {
+            let (tell, written) = oneshot::channel();
+            late.closed = Some(tell);
+            return Some(At::Once(written));
+        }
+        let cursor = self.writer.try_lock().ok()?.cursor();
+        (cursor.revision == revision).then_some(At::Now(cursor))
+    }
+
+    /// Writes a snapshot and deletes what it makes unnecessary.
+    fn snapshot(&self, about: About, table: SessionTable) -> Result<(), Fault> {
+        let OpenLog { disk, dir, .. } = &self.log;
+        let written = compact::write_snapshot(disk, dir, about, table, &self.cancelled)?;
+        if let Some(bytes) = written {
+            self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+            compact::prune(disk, dir)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, error: StoreError) {
+        self.tell_commit(CommitError::Unavailable(error));
+    }
+
+    /// The first to tell is heard.
+    fn tell_commit(&self, error: CommitError) {
+        self.errors.try_send(error).ok();
+    }
+}
+
+/// Writes soon after they were answered the changes of a LAZY instance.
+async fn sync_late<D: Disk>(shared: Arc<Shared<D>>) {
+    // Half of what is promised: a sync that is under way may have to end first.
+    let pause = Duration::from_millis(LAZY_SYNC_MS_MAX / 2);
+    loop {
+        shared.queued.notified().await;
+        tokio::time::sleep(pause).await;
+        if let Err(error) = shared.write_queue().await {
+            shared.tell_commit(error);
+            return;
+        }
+    }
+}
+
+/// The highest number of a session that began.
+fn highest_begun(changes: &[Change]) -> u64 {
+    let begun = changes.iter().filter_map(|change| match &change.event {
+        SessionEvent::Began { session, .. } => Some(session.get()),
+        SessionEvent::ContextSet { .. }
+        | SessionEvent::ContextReset { .. }
+        | SessionEvent::TransactionBegan { .. }
+        | SessionEvent::TransactionCommitted { .. }
+        | SessionEvent::TransactionRolledBack { .. }
+        | SessionEvent::Ended { .. }
+        | SessionEvent::AllEnded => None,
+    });
+    begun.max().unwrap_or(0)
+}
+
+fn commit_error(error: NotAppended) -> CommitError {
+    const DOING: &str = "writing to the log";
+    match error {
+        NotAppended::Nothing(fault) => CommitError::Unavailable(fault.while_doing(DOING)),
+        NotAppended::Unknown(fault) => CommitError::Unknown(fault.while_doing(DOING)),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

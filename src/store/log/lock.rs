@@ -1,0 +1,92 @@
+//! One server per directory: a lock on a file that names who holds it.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The name of the file.
+const NAME: &str = "lock";
+
+/// A directory that is ours until this is dropped, or the process is gone.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+/// Why a directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLocked {
+    /// Another process has it.
+    #[error("{} is in use by {holder}; one server at a time has a data directory", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who has it, as far as that is known.
+        holder: String,
+    },
+    /// The file cannot be locked.
+    #[error("{} cannot be locked", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl DirLock {
+    /// Takes the directory, or says at once who has it.
+    pub fn take(dir: &Path) -> Result<Self, NotLocked> {
+        let path = dir.join(NAME);
+        let io = |error| NotLocked::Io { path: path.clone(), error };
+        // Not truncated: it may be somebody else's.
+        let options = File::options().read(true).write(true).create(true).truncate(false).clone();
+        let mut file = options.open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.take(1_024).read_to_string(&mut holder).map_err(io)?;
+                let holder = match holder.trim() {
+                    // It is just about to say.
+                    "" => "another process".to_owned(),
+                    holder => holder.to_owned(),
+                };
+                return Err(NotLocked::InUse { dir: dir.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        let holder = format!("process {} on {}\n", std::process::id(), host());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(holder.as_bytes()))
+            .map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "this host".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirLock::take(dir.path()).unwrap();
+
+        let refused = DirLock::take(dir.path()).unwrap_err().to_string();
+
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        assert!(DirLock::take(dir.path()).is_ok());
+    }
+}

@@ -1,0 +1,320 @@
+//! Domain values ↔ messages of `storage.v1`: what the payloads of frames mean.
+//!
+//! Reading trusts nothing: every value goes through the door that a client's value would go through,
+//! and a message that says something impossible is refused as a whole.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use crate::domain::event::{Change, SessionEvent};
+use crate::domain::id::{
+    ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId, Uid,
+};
+use crate::domain::instance::{Durability, InstanceRecord, Resting};
+use crate::domain::session::{Transaction, TransactionOwner};
+use crate::domain::table::Floor;
+use crate::domain::time::Timestamp;
+use crate::proto::storage as pb;
+
+/// Why a payload is not what its frame says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// The bytes are no such message.
+    #[error("not a message of its kind: {0}")]
+    Message(#[from] prost::DecodeError),
+    /// A field has a value that nobody writes.
+    #[error("{0} is missing or out of range")]
+    Field(&'static str),
+}
+
+type Decoded<T> = Result<T, Undecodable>;
+
+fn field<T>(value: Option<T>, name: &'static str) -> Decoded<T> {
+    value.ok_or(Undecodable::Field(name))
+}
+
+/// Writes the payload of a frame `changes`.
+pub(super) fn write_changes(changes: &[Change], bytes: &mut Vec<u8>) {
+    // Message by message, as `pb::Changes` would be written, without gathering them first.
+    for change in changes {
+        let change = pb::Change::from(change);
+        prost::encoding::message::encode(1, &change, bytes);
+    }
+}
+
+/// Reads the payload of a frame `changes` whose first change has this revision.
+pub(super) fn read_changes(payload: &[u8], first: Revision) -> Decoded<Vec<Change>> {
+    let message = pb::Changes::decode(payload)?;
+    let mut revision = first;
+    let mut changes = Vec::with_capacity(message.changes.len());
+    for (n, change) in message.changes.into_iter().enumerate() {
+        if n > 0 {
+            let next = revision.get().checked_add(1).map(Revision::new);
+            revision = field(next, "revision")?;
+        }
+        changes.push(Change {
+            revision,
+            time: Timestamp::from_micros(change.time_us),
+            by: Principal::new(&change.principal),
+            event: event(field(change.event, "event")?)?,
+        });
+    }
+    if changes.is_empty() {
+        return Err(Undecodable::Field("changes"));
+    }
+    Ok(changes)
+}
+
+/// How many changes a payload of a frame `changes` holds, without reading them.
+pub(super) fn count_changes(mut payload: &[u8]) -> Decoded<u64> {
+    let mut count = 0;
+    while !payload.is_empty() {
+        let (tag, wire) = prost::encoding::decode_key(&mut payload)?;
+        prost::encoding::skip_field(wire, tag, &mut payload, Default::default())?;
+        count += u64::from(tag == 1);
+    }
+    if count == 0 { Err(Undecodable::Field("changes")) } else { Ok(count) }
+}
+
+impl From<&Change> for pb::Change {
+    fn from(change: &Change) -> Self {
+        use pb::change::Event;
+        let event = match &change.event {
+            SessionEvent::Began { session, labels } => {
+                Event::Began(pb::Began { sesid: session.get(), labels: write_labels(labels) })
+            }
+            SessionEvent::ContextSet { session, owner, context } => {
+                Event::ContextSet(pb::ContextSet {
+                    sesid: session.get(),
+                    owner: Some(owner.into()),
+                    context: context.get(),
+                })
+            }
+            SessionEvent::ContextReset { session } => {
+                Event::ContextReset(pb::ContextReset { sesid: session.get() })
+            }
+            SessionEvent::TransactionBegan { session, transaction } => {
+                Event::TransactionBegan(pb::TransactionBegan {
+                    sesid: session.get(),
+                    transaction: Some(transaction.into()),
+                })
+            }
+            SessionEvent::TransactionCommitted { session, left } => {
+                Event::TransactionCommitted(pb::TransactionCommitted {
+                    sesid: session.get(),
+                    left: left.as_ref().map(Into::into),
+                })
+            }
+            SessionEvent::TransactionRolledBack { session, left } => {
+                Event::TransactionRolledBack(pb::TransactionRolledBack {
+                    sesid: session.get(),
+                    left: left.as_ref().map(Into::into),
+                })
+            }
+            SessionEvent::Ended { session, forced } => Event::Ended(pb::Ended {
+                sesid: session.get(),
+                forced: forced.as_ref().map_or_else(String::new, |why| why.as_str().to_owned()),
+            }),
+            SessionEvent::AllEnded => Event::AllEnded(pb::AllEnded {}),
+        };
+        Self {
+            time_us: change.time.micros(),
+            principal: change.by.as_str().to_owned(),
+            event: Some(event),
+        }
+    }
+}
+
+fn event(event: pb::change::Event) -> Decoded<SessionEvent> {
+    use pb::change::Event;
+    Ok(match event {
+        Event::Began(began) => {
+            SessionEvent::Began { session: sesid(began.sesid)?, labels: labels(began.labels)? }
+        }
+        Event::ContextSet(set) => SessionEvent::ContextSet {
+            session: sesid(set.sesid)?,
+            owner: owner(field(set.owner, "owner")?)?,
+            context: context(set.context)?,
+        },
+        Event::ContextReset(reset) => SessionEvent::ContextReset { session: sesid(reset.sesid)? },
+        Event::TransactionBegan(began) => SessionEvent::TransactionBegan {
+            session: sesid(began.sesid)?,
+            transaction: transaction(field(began.transaction, "transaction")?)?,
+        },
+        Event::TransactionCommitted(committed) => SessionEvent::TransactionCommitted {
+            session: sesid(committed.sesid)?,
+            left: committed.left.map(transaction).transpose()?,
+        },
+        Event::TransactionRolledBack(rolled_back) => SessionEvent::TransactionRolledBack {
+            session: sesid(rolled_back.sesid)?,
+            left: rolled_back.left.map(transaction).transpose()?,
+        },
+        Event::Ended(ended) => SessionEvent::Ended {
+            session: sesid(ended.sesid)?,
+            forced: if ended.forced.is_empty() {
+                None
+            } else {
+                Some(field(ended.forced.parse::<Reason>().ok(), "reason")?)
+            },
+        },
+        Event::AllEnded(pb::AllEnded {}) => SessionEvent::AllEnded,
+    })
+}
+
+impl From<&Owner> for pb::Owner {
+    fn from(owner: &Owner) -> Self {
+        Self {
+            principal: owner.principal().as_str().to_owned(),
+            thread: owner.thread().as_str().to_owned(),
+        }
+    }
+}
+
+/// The thread of a principal.
+pub(super) fn owner(owner: pb::Owner) -> Decoded<Owner> {
+    let thread = field(owner.thread.parse().ok(), "thread")?;
+    Ok(Owner::new(Principal::new(&owner.principal), thread))
+}
+
+impl From<&Transaction> for pb::Transaction {
+    fn from(transaction: &Transaction) -> Self {
+        use pb::transaction::BoundTo;
+        Self {
+            level: transaction.level().into(),
+            bound_to: Some(match transaction.bound_to() {
+                TransactionOwner::Context(word) => BoundTo::Context(word.get()),
+                TransactionOwner::Thread(owner) => BoundTo::Thread(owner.into()),
+            }),
+        }
+    }
+}
+
+fn transaction(message: pb::Transaction) -> Decoded<Transaction> {
+    use pb::transaction::BoundTo;
+    let bound_to = match field(message.bound_to, "bound_to")? {
+        BoundTo::Context(word) => TransactionOwner::Context(context(word)?),
+        BoundTo::Thread(thread) => TransactionOwner::Thread(owner(thread)?),
+    };
+    at_level(message.level, bound_to)
+}
+
+/// A transaction of this level.
+pub(super) fn at_level(level: u32, bound_to: TransactionOwner) -> Decoded<Transaction> {
+    let level = u8::try_from(level).ok();
+    field(level.and_then(|level| Transaction::at_level(level, bound_to)), "level")
+}
+
+/// The number of a session.
+pub(super) fn sesid(sesid: u64) -> Decoded<SessionId> {
+    field(SessionId::new(sesid), "sesid")
+}
+
+/// A context word.
+pub(super) fn context(word: u64) -> Decoded<ContextValue> {
+    field(ContextValue::new(word), "context")
+}
+
+/// Labels as messages.
+pub(super) fn write_labels(labels: &Labels) -> Vec<pb::Label> {
+    let label =
+        |(key, value): (&str, &str)| pb::Label { key: key.to_owned(), value: value.to_owned() };
+    labels.iter().map(label).collect()
+}
+
+/// Labels from messages.
+pub(super) fn labels(messages: Vec<pb::Label>) -> Decoded<Labels> {
+    let count = messages.len();
+    let pairs: BTreeMap<_, _> = messages.into_iter().map(|pair| (pair.key, pair.value)).collect();
+    let distinct = pairs.len() == count;
+    field(Labels::new(pairs).ok().filter(|_| distinct), "labels")
+}
+
+/// The payload of a frame `instance`; `generation` is the directory that holds the log.
+pub(super) fn write_instance(record: &InstanceRecord, generation: u64, bytes: &mut Vec<u8>) {
+    let message = pb::Instance {
+        id: record.id.as_str().to_owned(),
+        uid: record.uid.as_str().to_owned(),
+        labels: write_labels(&record.labels),
+        max_sessions: record.max_sessions,
+        durability: match record.durability {
+            Durability::Flush => pb::Durability::Flush,
+            Durability::Lazy => pb::Durability::Lazy,
+        }
+        .into(),
+        created_us: record.created.micros(),
+        updated_us: record.updated.micros(),
+        floor_revision: record.floor.revision.get(),
+        floor_sesid: record.floor.sesid,
+        resting: match record.resting {
+            Resting::Created => pb::Resting::Created,
+            Resting::Ready => pb::Resting::Ready,
+            Resting::Stopped => pb::Resting::Stopped,
+        }
+        .into(),
+        generation,
+    };
+    bytes.extend_from_slice(&message.encode_to_vec());
+}
+
+/// Reads the payload of a frame `instance`: the record and the directory that holds the log.
+pub(super) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord, u64)> {
+    let message = pb::Instance::decode(payload)?;
+    let durability = match pb::Durability::try_from(message.durability) {
+        Ok(pb::Durability::Flush) => Some(Durability::Flush),
+        Ok(pb::Durability::Lazy) => Some(Durability::Lazy),
+        Ok(pb::Durability::Unspecified) | Err(_) => None,
+    };
+    let resting = match pb::Resting::try_from(message.resting) {
+        Ok(pb::Resting::Created) => Some(Resting::Created),
+        Ok(pb::Resting::Ready) => Some(Resting::Ready),
+        Ok(pb::Resting::Stopped) => Some(Resting::Stopped),
+        Ok(pb::Resting::Unspecified) | Err(_) => None,
+    };
+    let record = InstanceRecord {
+        id: instance_id(&message.id)?,
+        uid: Uid::new(&message.uid),
+        labels: labels(message.labels)?,
+        max_sessions: message.max_sessions,
+        durability: field(durability, "durability")?,
+        created: Timestamp::from_micros(message.created_us),
+        updated: Timestamp::from_micros(message.updated_us),
+        floor: floor(message.floor_revision, message.floor_sesid),
+        resting: field(resting, "resting")?,
+    };
+    Ok((record, message.generation))
+}
+
+/// The name of an instance.
+pub(super) fn instance_id(id: &str) -> Decoded<InstanceId> {
+    field(id.parse().ok(), "id")
+}
+
+/// A floor.
+pub(super) fn floor(revision: u64, sesid: u64) -> Floor {
+    Floor { revision: Revision::new(revision), sesid }
+}
+
+/// The payload of a frame `floor`.
+pub(super) fn write_floor(floor: Floor, bytes: &mut Vec<u8>) {
+    let message = pb::Floor { revision: floor.revision.get(), sesid: floor.sesid };
+    bytes.extend_from_slice(&message.encode_to_vec());
+}
+
+/// Reads the payload of a frame `floor`.
+pub(super) fn read_floor(payload: &[u8]) -> Decoded<Floor> {
+    let message = pb::Floor::decode(payload)?;
+    Ok(floor(message.revision, message.sesid))
+}
+
+/// The payload of a frame `numbers`.
+pub(super) fn write_numbers(floor: Floor, bytes: &mut Vec<u8>) {
+    let message = pb::Numbers { revision: floor.revision.get(), sesid: floor.sesid };
+    bytes.extend_from_slice(&message.encode_to_vec());
+}
+
+/// Reads the payload of a frame `numbers`.
+pub(super) fn read_numbers(payload: &[u8]) -> Decoded<Floor> {
+    let message = pb::Numbers::decode(payload)?;
+    Ok(floor(message.revision, message.sesid))
+}
