@@ -18,6 +18,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ use crate::rpc::thread::Threads;
 use crate::server::environment::System;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
+use crate::store::log::disk::RealDisk;
+use crate::store::log::lock::{DirLock, NotLocked};
+use crate::store::log::{LogStore, Work};
 use crate::store::memory::MemoryStore;
 
 pub use shutdown::{Order, Orders, signals};
@@ -98,10 +102,12 @@ impl Config {
 }
 
 /// Where to remember.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
     /// In memory: nothing survives the process.
     Memory,
+    /// In logs in this directory, which is made if need be.
+    Log(PathBuf),
 }
 
 /// Why a server did not start, or did not end as it should.
@@ -119,6 +125,9 @@ pub enum ServerError {
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// The data directory cannot be had.
+    #[error("cannot use the data directory")]
+    Directory(#[source] NotLocked),
     /// What was remembered cannot be read.
     #[error("cannot read what the store remembers")]
     Store(#[source] StoreError),
@@ -148,6 +157,11 @@ pub fn run(
         let listener = listen(config.listen)?;
         let address = listener.local_addr().map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
+        // Before anything is read: a second server on one directory ends here.
+        let _lock = match &config.store {
+            StoreKind::Memory => None,
+            StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
+        };
         let engine = engine(config).await?;
         let workers = Workers::start(config.threads, services(&engine))?;
         ready(address);
@@ -183,9 +197,13 @@ async fn serve(
 async fn engine(config: &Config) -> Result<Engine, ServerError> {
     let settings =
         Settings { max_instances: config.max_instances, max_sessions: config.max_sessions };
-    let engine = match config.store {
+    let engine = match &config.store {
         StoreKind::Memory => {
             Engine::start(MemoryStore::default(), Arc::new(System), settings).await
+        }
+        StoreKind::Log(dir) => {
+            let store = LogStore::new(RealDisk, dir, Work::Pool);
+            Engine::start(store, Arc::new(System), settings).await
         }
     }
     .map_err(ServerError::Store)?;

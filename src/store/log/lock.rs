@@ -1,7 +1,8 @@
 //! One server per directory: a lock on a file that names who holds it.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The name of the file.
@@ -25,7 +26,7 @@ pub enum NotLocked {
         holder: String,
     },
     /// The file cannot be locked.
-    #[error("{} cannot be locked", path.display())]
+    #[error("{} cannot be made, opened or locked", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -36,6 +37,13 @@ pub enum NotLocked {
 }
 
 impl DirLock {
+    /// Makes the directory if it is not there, for its owner only, and takes it.
+    pub fn make(dir: &Path) -> Result<Self, NotLocked> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|error| NotLocked::Io { path: dir.to_owned(), error })?;
+        Self::take(dir)
+    }
+
     /// Takes the directory, or says at once who has it.
     pub fn take(dir: &Path) -> Result<Self, NotLocked> {
         let path = dir.join(NAME);
