@@ -36,7 +36,8 @@ pub const INSTANCES_DEFAULT: usize = 1_024;
 /// (`JET_paramMaxSessions`, whose default is 16 in the engine).
 pub const SESSIONS_DEFAULT: u32 = 10_000;
 
-/// The largest number of sessions an instance can be given: what fits in about 1.3 GiB.
+/// The largest number of sessions an instance can be given: what fits in about 0.8 GiB, and in no more
+/// than twice that while a copy is being written down.
 pub const SESSIONS_MAX: u32 = 10_000_000;
 
 /// Items on a page of a list when the request does not say (AIP-158).
