@@ -15,8 +15,8 @@ pub const LABELS_MAX: usize = 8;
 /// Longest label key and longest label value in bytes, as for Kubernetes labels.
 pub const LABEL_BYTES_MAX: usize = 63;
 
-/// Owners of no session that a table may go on knowing: few kilobytes, and enough that a small table
-/// seldom looks through them. A large table may know as many as hold its sessions on top.
+/// Owners that a table may know without looking for those that hold nothing any more: some 200 KiB,
+/// and enough that a small table seldom looks. A large one may know twice as many as hold its sessions.
 pub const UNUSED_OWNERS_MIN: usize = 1_024;
 
 /// Longest reason of a forced change in bytes: a sentence, not a report.

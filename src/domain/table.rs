@@ -47,6 +47,11 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
+    /// No sessions, numbers beginning above `floor`.
+    pub fn above(floor: Floor) -> Self {
+        Self::loading(floor, Vec::new())
+    }
+
     /// A table to be read back with [`load`](Self::load), from what [`floor`](Self::floor) and
     /// [`issued`](Self::issued) said of it.
     pub fn loading(floor: Floor, issued: Vec<u64>) -> Self {
@@ -74,11 +79,6 @@ impl SessionTable {
         }
         self.put(session);
         true
-    }
-
-    /// No sessions, numbers beginning above `floor`.
-    pub fn above(floor: Floor) -> Self {
-        Self::loading(floor, Vec::new())
     }
 
     /// The revision of the last change.
