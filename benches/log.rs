@@ -212,14 +212,16 @@ fn recovery(plan: &Plan) {
 }
 
 async fn opening(store: &LogStore, record: &InstanceRecord, plan: &Plan, what: &str) {
-    let mut times = Vec::new();
+    let (mut times, mut cpus) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_seconds());
         let opened = store.open(record, Progress::ignored()).await.expect("it opens");
         times.push(begin.elapsed().as_secs_f64());
+        cpus.push(cpu_seconds() - cpu);
         opened.journal.close().await.expect("it closes");
     }
-    println!("{:>10} {what}: {:.3} s", plan.sessions, median(times));
+    let (time, cpu) = (median(times), median(cpus));
+    println!("{:>10} {what}: {time:.3} s, {cpu:.2} s of CPU", plan.sessions);
 }
 
 /// The real program on a directory with so many sessions: until it is ready, and what it takes.
