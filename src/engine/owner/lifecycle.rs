@@ -155,6 +155,11 @@ impl<S: Store> Owner<S> {
             let done = running.await;
             self.finish(done);
         }
+        self.close_journal().await;
+    }
+
+    /// Closes the journal, if one is open, as well as that can be done.
+    pub(super) async fn close_journal(&mut self) {
         if let Some(journal) = self.journal.take()
             && let Err(error) = journal.close().await
         {

@@ -4,6 +4,13 @@
 //! batch, which is committed before any of those calls is answered. Opening and closing the store
 //! take long, so they run beside the inbox, and meanwhile calls are refused by the phase.
 //!
+//! A full disk is met in good order, as far as the reserve of the journal allows. In a turn that finds
+//! no room, calls that let go and calls on the instance are decided and committed as ever. A call that
+//! would take something waits until they are answered. Then the journal is closed, the instance has
+//! failed because of the full disk, and that is the answer: so only a failed instance ever says that
+//! the disk is full, nothing is taken on a full disk, and whoever lets go before the first who takes
+//! can still do so.
+//!
 //! - `batch`: calls decided, committed and answered together
 //! - `lifecycle`: what moves the instance from phase to phase
 
@@ -33,7 +40,7 @@ use crate::engine::ask::Question;
 use crate::engine::owner::batch::Batch;
 use crate::engine::owner::lifecycle::Done;
 use crate::engine::watch::InstanceView;
-use crate::store::Store;
+use crate::store::{CommitError, Journal, Store};
 
 /// What an owner can be asked.
 pub(super) enum Message {
@@ -78,6 +85,8 @@ struct Waiting {
     received: Vec<Message>,
     messages: VecDeque<Message>,
     batch: Batch,
+    /// Calls that would take something while there is no room for it.
+    takers: Vec<Box<dyn Question>>,
 }
 
 impl<S: Store> Owner<S> {
@@ -106,6 +115,7 @@ impl<S: Store> Owner<S> {
                 Err(panic) => {
                     let failure = self.fail(JetErr::InternalError, panic_message(&*panic));
                     waiting.batch.answer(Err(&failure));
+                    refuse(&mut waiting.takers, &failure);
                 }
             }
         }
@@ -129,6 +139,10 @@ impl<S: Store> Owner<S> {
                 self.finish(done);
                 Then::GoOn
             }
+            error = failed(&mut self.journal) => {
+                self.fail(error.jet_err(), with_causes(&error));
+                Then::GoOn
+            }
             count = inbox.recv_many(&mut waiting.received, BATCH_CALLS_MAX) => {
                 if count == 0 { Then::End } else { self.take(waiting).await }
             }
@@ -137,20 +151,39 @@ impl<S: Store> Owner<S> {
 
     /// Does everything that waits, in order. Calls that follow each other share a batch.
     async fn take(&mut self, waiting: &mut Waiting) -> Then {
-        let Waiting { received, messages, batch } = waiting;
+        let Waiting { received, messages, batch, takers } = waiting;
         messages.extend(received.drain(..));
         let now = self.environment.now();
-        while let Some(message) = messages.pop_front() {
-            if let Message::Call(question) = message {
-                batch.decide(question, &mut self.instance, now);
-                continue;
+        let mut no_room = None;
+        loop {
+            // Asked before a message is taken out, so that a panic loses none.
+            if no_room.is_none() && batch.is_empty() && !messages.is_empty() {
+                no_room = self.make_room().await.err();
             }
-            self.commit(batch).await;
-            if self.lifecycle(message).await == Then::End {
-                return Then::End;
+            match messages.pop_front() {
+                None => break,
+                Some(Message::Call(question)) => {
+                    if no_room.is_some() && self.would_take(&*question) {
+                        takers.push(question);
+                        continue;
+                    }
+                    batch.decide(question, &mut self.instance, now);
+                    if batch.is_full() {
+                        self.commit(batch).await;
+                    }
+                }
+                Some(message) => {
+                    self.commit(batch).await;
+                    if self.lifecycle(message).await == Then::End {
+                        return Then::End;
+                    }
+                }
             }
         }
         self.commit(batch).await;
+        if let Some(error) = no_room {
+            self.refuse_takers(takers, &error, batch).await;
+        }
         Then::GoOn
     }
 
@@ -206,6 +239,13 @@ impl<S: Store> Owner<S> {
     }
 }
 
+/// Answers calls that are not decided any more.
+fn refuse(questions: &mut Vec<Box<dyn Question>>, failure: &Failure) {
+    for question in questions.drain(..) {
+        question.answer(Err(failure));
+    }
+}
+
 /// Waits for what runs beside the inbox; for ever if nothing does.
 async fn finished<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
     match running {
@@ -214,6 +254,14 @@ async fn finished<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
             *running = None;
             done
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a journal that fails beside a commit; for ever if none is open.
+async fn failed<J: Journal>(journal: &mut Option<J>) -> CommitError {
+    match journal {
+        Some(journal) => journal.failed().await,
         None => std::future::pending().await,
     }
 }

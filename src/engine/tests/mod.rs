@@ -8,6 +8,7 @@
 //! - [`batches`]: what is committed together, and what is visible when
 //! - [`failure`]: refused commits and panics
 //! - [`lifecycle`]: initialise, stop, terminate; restarts of the server
+//! - [`room`]: full disks
 //! - [`existence`]: creating and deleting instances
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
 //! - [`watching`]: what watchers of instances are told
@@ -17,6 +18,7 @@ mod callers;
 mod existence;
 mod failure;
 mod lifecycle;
+mod room;
 mod scripted;
 mod watching;
 
