@@ -33,6 +33,31 @@ pub struct InstanceRecord {
     pub resting: Resting,
 }
 
+impl InstanceRecord {
+    /// The record of an instance whose own cannot be read: its name, and besides that what an instance
+    /// gets that is created without saying anything. It has a uid of its own, because the former one is
+    /// not known.
+    pub fn unreadable(
+        id: InstanceId,
+        uid: Uid,
+        max_sessions: u32,
+        floor: Floor,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            uid,
+            labels: Labels::default(),
+            max_sessions,
+            durability: Durability::default(),
+            created: now,
+            updated: now,
+            floor,
+            resting: Resting::Created,
+        }
+    }
+}
+
 /// The phases in which an instance can be found at a start of the server; all others are on the way
 /// to one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +108,11 @@ impl Instance {
     pub fn created(record: InstanceRecord) -> Self {
         let table = SessionTable::above(record.floor);
         Self { record, phase: Phase::Created, table }
+    }
+
+    /// An instance that has failed before it could be initialised.
+    pub fn failed(record: InstanceRecord, failure: Failure) -> Self {
+        Self { phase: Phase::Failed(failure), ..Self::created(record) }
     }
 
     /// Decides a call and makes its changes true here, adding them to `changes` for the store.

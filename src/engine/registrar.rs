@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::id::InstanceId;
-use crate::domain::instance::{self, CreateRefusal, InstanceRecord, Resting};
+use crate::domain::instance::{self, CreateRefusal, Instance, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
@@ -17,7 +17,7 @@ use crate::domain::table::Floor;
 use crate::engine::owner::{self, Owner};
 use crate::engine::watch::InstanceView;
 use crate::engine::{Environment, Handle, NewInstance, Shared, Unanswered, new_record};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, with_causes};
 
 pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 
@@ -48,12 +48,15 @@ impl<S: Store> Registrar<S> {
     ) -> Result<(), StoreError> {
         let catalog = store.load().await?;
         let registrar = Self { store, environment, shared, floor: catalog.floor };
+        for (id, error) in catalog.damaged {
+            registrar.register_damaged(id, &error);
+        }
         for record in catalog.instances {
             let initialize = match record.resting {
                 Resting::Created => false,
                 Resting::Ready | Resting::Stopped => true,
             };
-            let handle = registrar.register(record);
+            let handle = registrar.register(Instance::created(record));
             if let (Some(handle), true) = (handle, initialize) {
                 let message = owner::Message::Initialize(None);
                 handle.owner.try_send(message).expect("a new owner has an empty inbox");
@@ -102,17 +105,19 @@ impl<S: Store> Registrar<S> {
         }
         let record = new_record(wanted, shared.settings, self.floor, &*self.environment);
         let created = self.store.create(&record).await;
-        created.map_err(|error| self.unavailable(error.error, owner::with_causes(&error)))?;
+        created.map_err(|error| self.unavailable(error.error, with_causes(&error)))?;
         tracing::info!(instance = %record.id, "instance created");
-        let handle = self.register(record).ok_or(Unanswered::ShuttingDown)?;
+        let handle = self.register(Instance::created(record)).ok_or(Unanswered::ShuttingDown)?;
         let view = handle.view.borrow().clone();
         Ok(view)
     }
 
     fn unavailable(&self, error: JetErr, cause: String) -> Unanswered<CreateRefusal> {
-        let time = self.environment.now();
-        let failure = Failure { error, cause: cause.into(), time };
-        Unanswered::Refused(CreateRefusal::Unavailable(failure))
+        Unanswered::Refused(CreateRefusal::Unavailable(self.failure(error, cause)))
+    }
+
+    fn failure(&self, error: JetErr, cause: String) -> Failure {
+        Failure { error, cause: cause.into(), time: self.environment.now() }
     }
 
     /// Answers nothing where the owner takes the question with it.
@@ -138,12 +143,31 @@ impl<S: Store> Registrar<S> {
         Some(Ok(()))
     }
 
+    /// An instance whose record cannot be read has failed from the start, and can be seen,
+    /// terminated, restored and deleted.
+    fn register_damaged(&self, id: InstanceId, error: &StoreError) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let failure = self.failure(error.error, with_causes(error));
+        tracing::error!(
+            instance = %id,
+            jet_error = failure.error.code(),
+            cause = &*failure.cause,
+            "the record of an instance cannot be read",
+        );
+        let (uid, now) = (self.environment.uid(), self.environment.now());
+        let max_sessions = shared.settings.max_sessions;
+        let record = InstanceRecord::unreadable(id, uid, max_sessions, self.floor, now);
+        self.register(Instance::failed(record, failure));
+    }
+
     /// Starts the owner of an instance and lets everybody find it.
-    fn register(&self, record: InstanceRecord) -> Option<Handle> {
+    fn register(&self, instance: Instance) -> Option<Handle> {
         let shared = self.shared.upgrade()?;
-        let id = record.id.clone();
+        let id = instance.record.id.clone();
         let (owner, view) =
-            Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), record);
+            Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), instance);
         let (sender, inbox) = mpsc::channel(OWNER_QUEUE_MAX);
         tokio::spawn(owner.run(inbox));
         let handle = Handle { owner: sender, view };

@@ -6,8 +6,8 @@ use crate::domain::lifecycle::{Admission, Failure};
 use crate::domain::limits::BATCH_CHANGES_MAX;
 use crate::domain::time::Timestamp;
 use crate::engine::ask::Question;
-use crate::engine::owner::{Owner, refuse, with_causes};
-use crate::store::{Journal, Store, StoreError};
+use crate::engine::owner::{Owner, refuse};
+use crate::store::{Journal, Store, StoreError, with_causes};
 
 /// Calls that are decided and wait for their batch to be committed.
 #[derive(Default)]

@@ -9,9 +9,9 @@ use crate::domain::instance::{
 };
 use crate::domain::lifecycle::{Event, Phase, PhaseRefusal};
 use crate::domain::table::{Floor, SessionTable};
-use crate::engine::owner::{Message, Owner, Reply, Then, with_causes};
+use crate::engine::owner::{Message, Owner, Reply, Then};
 use crate::engine::watch::InstanceView;
-use crate::store::{CommitError, Journal, Opened, Progress, Store, StoreError};
+use crate::store::{CommitError, Journal, Opened, Progress, Store, StoreError, with_causes};
 
 /// Something long that runs beside the inbox.
 pub(super) enum Done<S: Store> {

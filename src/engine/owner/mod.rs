@@ -19,8 +19,6 @@ mod lifecycle;
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -28,9 +26,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::domain::instance::{
-    InitializeRefusal, Instance, InstanceRecord, TerminateMode, TerminateRefusal,
-};
+use crate::domain::instance::{InitializeRefusal, Instance, TerminateMode, TerminateRefusal};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
@@ -40,7 +36,7 @@ use crate::engine::ask::Question;
 use crate::engine::owner::batch::Batch;
 use crate::engine::owner::lifecycle::Done;
 use crate::engine::watch::InstanceView;
-use crate::store::{CommitError, Journal, Store};
+use crate::store::{CommitError, Journal, Store, with_causes};
 
 /// What an owner can be asked.
 pub(super) enum Message {
@@ -94,9 +90,8 @@ impl<S: Store> Owner<S> {
     pub(super) fn new(
         store: Arc<S>,
         environment: Arc<dyn Environment>,
-        record: InstanceRecord,
+        instance: Instance,
     ) -> (Self, watch::Receiver<InstanceView>) {
-        let instance = Instance::created(record);
         let (view, seen) = watch::channel(InstanceView::of(&instance));
         let view = Arc::new(view);
         (Self { store, environment, instance, journal: None, view, running: None }, seen)
@@ -264,17 +259,6 @@ async fn failed<J: Journal>(journal: &mut Option<J>) -> CommitError {
         Some(journal) => journal.failed().await,
         None => std::future::pending().await,
     }
-}
-
-/// An error and everything behind it, in one line for an operator.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        write!(line, ": {next}").expect("a String takes everything");
-        cause = next.source();
-    }
-    line
 }
 
 /// What to call the cause of a failure that is our own fault.

@@ -318,3 +318,30 @@ async fn a_server_whose_instance_cannot_be_opened_starts_with_the_others() {
     assert_eq!(world.failure("a").unwrap().error, JetErr::LogFileCorrupt);
     assert_eq!(world.begin_session("b").await, Ok(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_record_is_damaged_has_failed_and_the_others_serve() {
+    let world = World::ready().await;
+    world.store.damage("a", JetErr::LogFileCorrupt);
+
+    let world = world.restarted().await;
+    world.until("b", "READY").await;
+
+    let failure = world.failure("a").unwrap();
+    assert_eq!(failure.error, JetErr::LogFileCorrupt);
+    assert!(failure.cause.contains("it says so"), "{}", failure.cause);
+    assert_eq!(world.begin_session("b").await, Ok(1));
+    assert_eq!(world.begin_session("a").await, Err(UNAVAILABLE));
+    assert_eq!(world.initialize("a").await, Err(ALREADY_INITIALIZED));
+    assert_eq!(world.create("a").await, Err(NAME_IN_USE));
+    world.store.seen();
+    // A terminate writes nothing, and the next initialise says what is true then.
+    assert_eq!(world.terminate("a", TerminateMode::Complete).await, Ok(Phase::Created));
+    assert_eq!(world.initialize("a").await, Err(JetErr::LogFileCorrupt.code()));
+    assert_eq!(world.failure("a").unwrap().error, JetErr::LogFileCorrupt);
+    assert_eq!(world.store.seen(), ["open a"]);
+    assert_eq!(world.terminate("a", TerminateMode::Complete).await, Ok(Phase::Created));
+
+    assert_eq!(world.delete("a").await, Ok(()));
+    assert_eq!(world.create("a").await.unwrap().phase, Phase::Created);
+}

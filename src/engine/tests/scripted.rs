@@ -141,6 +141,11 @@ impl ScriptedStore {
         self.late.notify_waiters();
     }
 
+    /// The record of the instance can no longer be read.
+    pub(super) fn damage(&self, id: &str, error: JetErr) {
+        lock(&self.script).damaged.insert(id.parse().unwrap(), error);
+    }
+
     /// The revisions at which journals were offered a state since this was asked last.
     pub(super) fn settled(&self) -> Vec<u64> {
         std::mem::take(&mut lock(&self.script).settled)
@@ -226,7 +231,10 @@ impl Store for ScriptedStore {
                 script.misuse.push(format!("{id} was deleted while its journal was open"));
             }
         }
-        self.act(Op::Delete, id, format!("delete {id}"), self.memory.delete(id)).await
+        let asked = format!("delete {id}");
+        let floor = self.act(Op::Delete, id, asked, self.memory.delete(id)).await?;
+        lock(&self.script).damaged.remove(id);
+        Ok(floor)
     }
 
     async fn raise(&self, floor: Floor) -> Result<(), StoreError> {
@@ -257,11 +265,14 @@ impl Store for ScriptedStore {
     ) -> Result<Opened<ScriptedJournal>, StoreError> {
         let id = record.id.clone();
         let asked = format!("open {id}");
-        let damaged = lock(&self.script).damaged.get(&id).copied();
-        if let Some(error) = damaged {
-            return Err(trouble(error));
-        }
-        let opened = self.act(Op::Open, &id, asked, self.memory.open(record, progress)).await?;
+        let open = async {
+            let damaged = lock(&self.script).damaged.get(&id).copied();
+            match damaged {
+                Some(error) => Err(trouble(error)),
+                None => self.memory.open(record, progress).await,
+            }
+        };
+        let opened = self.act(Op::Open, &id, asked, open).await?;
         let mut script = lock(&self.script);
         if !script.open.insert(id.clone()) {
             script.misuse.push(format!("two journals of {id} were open at a time"));
