@@ -2,7 +2,7 @@
 
 use crate::domain::call::{Call, Refused, Stamp};
 use crate::domain::event::Change;
-use crate::domain::id::{InstanceId, Labels, Uid};
+use crate::domain::id::{InstanceId, Labels, Revision, Uid};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::NAMED_SESSIONS_MAX;
@@ -31,6 +31,9 @@ pub struct InstanceRecord {
     pub floor: Floor,
     /// The phase in which it comes back when the server starts again.
     pub resting: Resting,
+    /// The change by which the last terminate that is over ended all sessions. A history that ends with
+    /// a later one is that of a terminate which the end of the process cut off.
+    pub ended: Revision,
 }
 
 impl InstanceRecord {
@@ -54,6 +57,7 @@ impl InstanceRecord {
             updated: now,
             floor,
             resting: Resting::Created,
+            ended: Revision::ZERO,
         }
     }
 }

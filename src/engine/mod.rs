@@ -24,20 +24,22 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
 use crate::domain::call::{Call, Refused};
-use crate::domain::id::{InstanceId, Labels, Principal, Uid};
+use crate::domain::id::{InstanceId, Labels, Principal, Revision, Uid};
 use crate::domain::instance::{
     CreateRefusal, Durability, InitializeRefusal, InstanceRecord, Resting, TerminateMode,
     TerminateRefusal,
 };
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
-use crate::domain::refusal::{Facts, Refusal};
+use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 use crate::engine::ask::ask;
@@ -83,13 +85,19 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     settings: Settings,
+    environment: Arc<dyn Environment>,
     instances: RwLock<BTreeMap<InstanceId, Handle>>,
     registrar: mpsc::Sender<registrar::Message>,
     board: Board,
     draining: watch_channel::Sender<bool>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// The way to one instance.
@@ -108,6 +116,13 @@ pub enum Unanswered<R> {
     ShuttingDown,
     /// The instance was asked and refused.
     Refused(R),
+    /// It refused because of a phase that passes by itself.
+    NotYet {
+        /// What it said.
+        refusal: R,
+        /// How long the phase should still take.
+        over_in: Duration,
+    },
 }
 
 impl<R: Refusal> Refusal for Unanswered<R> {
@@ -115,7 +130,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
         match self {
             Self::NoSuchInstance => JetErr::InvalidInstance,
             Self::ShuttingDown => PhaseRefusal::Draining.jet_err(),
-            Self::Refused(refusal) => refusal.jet_err(),
+            Self::Refused(refusal) | Self::NotYet { refusal, .. } => refusal.jet_err(),
         }
     }
 
@@ -124,6 +139,9 @@ impl<R: Refusal> Refusal for Unanswered<R> {
             Self::NoSuchInstance => Facts::default(),
             Self::ShuttingDown => PhaseRefusal::Draining.facts(),
             Self::Refused(refusal) => refusal.facts(),
+            Self::NotYet { refusal, over_in } => {
+                Facts { retry: Retry::After(*over_in), ..refusal.facts() }
+            }
         }
     }
 }
@@ -139,6 +157,7 @@ impl Engine {
         let (registrar, messages) = mpsc::channel(registrar::QUEUE_MAX);
         let shared = Arc::new(Shared {
             settings,
+            environment: Arc::clone(&environment),
             instances: RwLock::default(),
             registrar,
             board: Board::new(),
@@ -172,12 +191,12 @@ impl Engine {
                 Ok(()) => PhaseRefusal::Draining,
                 Err(refusal) => refusal,
             };
-            return Err(Unanswered::Refused(refusal.into()));
+            return Err(self.refused(&handle, refusal.into()));
         }
         let (question, answer) = ask(call, by);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         match answer.await {
-            Ok(Some(result)) if sent => result.map_err(Unanswered::Refused),
+            Ok(Some(result)) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
@@ -204,7 +223,7 @@ impl Engine {
         // The registrar waits for the owner, and creating others must not wait for an owner that is
         // busy and would refuse.
         let phase = handle.view.borrow().phase.on(Event::Delete);
-        phase.map_err(Unanswered::Refused)?;
+        phase.map_err(|refusal| self.refused(&handle, refusal))?;
         let (reply, answer) = oneshot::channel();
         let message = registrar::Message::Delete(id, reply);
         if self.shared.registrar.send(message).await.is_err() {
@@ -310,13 +329,13 @@ impl Engine {
         message: impl FnOnce(oneshot::Sender<Result<InstanceView, R>>) -> Message,
     ) -> Result<InstanceView, Unanswered<R>>
     where
-        R: From<PhaseRefusal>,
+        R: Refusal + From<PhaseRefusal>,
     {
         let handle = self.handle(id)?;
         let (reply, answer) = oneshot::channel();
         let sent = handle.owner.send(message(reply)).await.is_ok();
         match answer.await {
-            Ok(result) if sent => result.map_err(Unanswered::Refused),
+            Ok(result) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
@@ -324,6 +343,17 @@ impl Engine {
     fn handle<R>(&self, id: &InstanceId) -> Result<Handle, Unanswered<R>> {
         let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
         instances.get(id).cloned().ok_or(Unanswered::NoSuchInstance)
+    }
+
+    /// A refusal, with how long it will stand if its phase passes by itself and tells.
+    fn refused<R: Refusal>(&self, handle: &Handle, refusal: R) -> Unanswered<R> {
+        let over_in = handle.view.borrow().over_in(|| self.shared.environment.now());
+        match over_in {
+            Some(over_in) if refusal.facts().retry == Retry::Soon => {
+                Unanswered::NotYet { refusal, over_in }
+            }
+            Some(_) | None => Unanswered::Refused(refusal),
+        }
     }
 
     /// What to say when an owner took a question with it: it is gone with its instance, the server
@@ -373,5 +403,6 @@ fn new_record(
         updated: now,
         floor,
         resting: Resting::Created,
+        ended: Revision::ZERO,
     }
 }

@@ -91,6 +91,7 @@ impl World {
             updated: Timestamp::from_micros(0),
             floor,
             resting: Resting::Ready,
+            ended: Revision::ZERO,
         });
         instance.phase = Phase::Ready;
         Self { instance, folded: SessionTable::above(floor), changes: Vec::new(), now: 0 }

@@ -22,7 +22,8 @@ pub(super) enum Done<S: Store> {
     Closed {
         result: Result<InstanceRecord, CommitError>,
         table: SessionTable,
-        reply: Reply<TerminateRefusal>,
+        /// Nobody waits if the process ended while it was terminated.
+        reply: Option<Reply<TerminateRefusal>>,
     },
 }
 
@@ -67,11 +68,20 @@ impl<S: Store> Owner<S> {
                 let progress = Progress::new(move |percent| {
                     view.send_if_modified(|view| view.progress(percent));
                 });
+                let at_start = reply.is_none();
                 self.running = Some(Box::pin(async move {
-                    let result = match store.open(&record, progress).await {
-                        Ok(opened) => store.update(&record).await.map(|()| (opened, record)),
-                        Err(error) => Err(error),
+                    let opened = match store.open(&record, progress).await {
+                        Ok(opened) => opened,
+                        Err(error) => return Done::Opened { result: Err(error), reply },
                     };
+                    if opened.table.terminated() {
+                        let cut_off = opened.table.revision() > record.ended;
+                        record.ended = opened.table.revision();
+                        if at_start && cut_off {
+                            return finish_terminate(&*store, record, opened).await;
+                        }
+                    }
+                    let result = store.update(&record).await.map(|()| (opened, record));
                     Done::Opened { result, reply }
                 }));
             }
@@ -116,7 +126,7 @@ impl<S: Store> Owner<S> {
             self.running = Some(Box::pin(async move {
                 drop(journal);
                 let table = SessionTable::above(record.floor);
-                Done::Closed { result: Ok(record), table, reply }
+                Done::Closed { result: Ok(record), table, reply: Some(reply) }
             }));
             return;
         }
@@ -128,7 +138,12 @@ impl<S: Store> Owner<S> {
         };
         self.instance.table.apply(&ended);
         let table = SessionTable::above(self.instance.table.floor());
-        let record = InstanceRecord { resting: Resting::Created, updated: now, ..record };
+        let record = InstanceRecord {
+            resting: Resting::Created,
+            updated: now,
+            ended: ended.revision,
+            ..record
+        };
         let mut journal = journal.expect("a phase with sessions has an open journal");
         self.running = Some(Box::pin(async move {
             let closed = async {
@@ -137,7 +152,7 @@ impl<S: Store> Owner<S> {
                 journal.close().await.map_err(CommitError::Unknown)
             };
             let result = closed.await.map(|()| record);
-            Done::Closed { result, table, reply }
+            Done::Closed { result, table, reply: Some(reply) }
         }));
     }
 
@@ -190,14 +205,31 @@ impl<S: Store> Owner<S> {
                 self.instance.record = record;
                 self.instance.table = table;
                 self.happened(Event::Closed);
-                tell(Some(reply), Ok(self.view.borrow().clone()));
+                tell(reply, Ok(self.view.borrow().clone()));
             }
             Done::Closed { result: Err(error), table: _, reply } => {
                 let failure = self.fail(error.jet_err(), with_causes(&error));
-                tell(Some(reply), Err(PhaseRefusal::Unavailable(failure).into()));
+                tell(reply, Err(PhaseRefusal::Unavailable(failure).into()));
             }
         }
     }
+}
+
+/// What is left of a terminate when the process ended after the sessions had and before the record
+/// said so.
+async fn finish_terminate<S: Store>(
+    store: &S,
+    record: InstanceRecord,
+    opened: Opened<S::Journal>,
+) -> Done<S> {
+    let record = InstanceRecord { resting: Resting::Created, ..record };
+    let table = SessionTable::above(opened.table.floor());
+    let closed = async {
+        store.update(&record).await?;
+        opened.journal.close().await
+    };
+    let result = closed.await.map(|()| record).map_err(CommitError::Unknown);
+    Done::Closed { result, table, reply: None }
 }
 
 /// A caller that has gone meanwhile loses its answer and nothing else.
