@@ -77,6 +77,9 @@ pub struct NewInstance {
     pub max_sessions: Option<u32>,
     /// What its answers promise.
     pub durability: Durability,
+    /// Whether it is initialised as well. It is remembered so: whatever comes in between, the next
+    /// start of the server initialises it.
+    pub ready: bool,
 }
 
 /// The way to every instance. Cloning it is cheap.
@@ -201,19 +204,47 @@ impl Engine {
         }
     }
 
-    /// `JetCreateInstance2`.
+    /// `JetCreateInstance2`, and `JetInit3` if the instance is to be ready.
     pub async fn create(
         &self,
         wanted: NewInstance,
     ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+        let ready = wanted.ready.then(|| wanted.id.clone());
         let (reply, answer) = oneshot::channel();
         let message = registrar::Message::Create(wanted, reply);
         if self.shared.registrar.send(message).await.is_err() {
             return Err(Unanswered::ShuttingDown);
         }
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(Unanswered::ShuttingDown),
+        let created = answer.await.unwrap_or(Err(Unanswered::ShuttingDown))?;
+        match ready {
+            Some(id) => self.initialized(&id).await,
+            None => Ok(created),
+        }
+    }
+
+    /// Waits until an instance that is being initialised has been, or has failed to be.
+    async fn initialized(
+        &self,
+        id: &InstanceId,
+    ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+        let mut view = self.handle::<CreateRefusal>(id)?.view;
+        let over = view.wait_for(|view| match view.phase {
+            Phase::Created | Phase::Initializing => false,
+            Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating
+            | Phase::Failed(_) => true,
+        });
+        let view = over.await.map_err(|_| Unanswered::ShuttingDown)?.clone();
+        match view.phase {
+            Phase::Failed(failure) => Err(Unanswered::Refused(CreateRefusal::Unavailable(failure))),
+            Phase::Created
+            | Phase::Initializing
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating => Ok(view),
         }
     }
 
@@ -402,7 +433,7 @@ fn new_record(
         created: now,
         updated: now,
         floor,
-        resting: Resting::Created,
+        resting: if wanted.ready { Resting::Ready } else { Resting::Created },
         ended: Revision::ZERO,
     }
 }

@@ -52,15 +52,7 @@ impl<S: Store> Registrar<S> {
             registrar.register_damaged(id, &error);
         }
         for record in catalog.instances {
-            let initialize = match record.resting {
-                Resting::Created => false,
-                Resting::Ready | Resting::Stopped => true,
-            };
-            let handle = registrar.register(Instance::created(record));
-            if let (Some(handle), true) = (handle, initialize) {
-                let message = owner::Message::Initialize(None);
-                handle.owner.try_send(message).expect("a new owner has an empty inbox");
-            }
+            registrar.register(Instance::created(record));
         }
         tokio::spawn(registrar.run(inbox));
         Ok(())
@@ -162,13 +154,22 @@ impl<S: Store> Registrar<S> {
         self.register(Instance::failed(record, failure));
     }
 
-    /// Starts the owner of an instance and lets everybody find it.
+    /// Starts the owner of an instance and lets everybody find it. If the instance does not rest in
+    /// CREATED, it is initialised.
     fn register(&self, instance: Instance) -> Option<Handle> {
         let shared = self.shared.upgrade()?;
         let id = instance.record.id.clone();
+        let initialize = match instance.record.resting {
+            Resting::Created => false,
+            Resting::Ready | Resting::Stopped => true,
+        };
         let (owner, view) =
             Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), instance);
         let (sender, inbox) = mpsc::channel(OWNER_QUEUE_MAX);
+        if initialize {
+            let message = owner::Message::Initialize(None);
+            sender.try_send(message).expect("a new owner has an empty inbox");
+        }
         tokio::spawn(owner.run(inbox));
         let handle = Handle { owner: sender, view };
         let mut instances = shared.instances.write().unwrap_or_else(PoisonError::into_inner);

@@ -123,6 +123,7 @@ impl World {
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::Flush,
+            ready: false,
         };
         let engine = self.engine.clone();
         asked(async move { engine.create(wanted).await })
