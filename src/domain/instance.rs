@@ -143,9 +143,20 @@ impl Instance {
         Ok(call.answer(&self.table))
     }
 
-    /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`).
-    pub fn terminate(&self, mode: TerminateMode) -> Result<Phase, TerminateRefusal> {
+    /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`). A backup that runs
+    /// is told first: only COMPLETE waits for its end.
+    pub fn terminate(
+        &self,
+        mode: TerminateMode,
+        backup_runs: bool,
+    ) -> Result<Phase, TerminateRefusal> {
         let next = self.phase.on(Event::Terminate)?;
+        match mode {
+            TerminateMode::Complete if backup_runs => {
+                return Err(TerminateRefusal::BackupInProgress);
+            }
+            TerminateMode::Complete | TerminateMode::Abrupt | TerminateMode::Force => {}
+        }
         let counts_transactions = match (&self.phase, mode) {
             (Phase::Ready | Phase::Stopped, TerminateMode::Complete | TerminateMode::Abrupt) => {
                 true
@@ -213,6 +224,8 @@ impl Refusal for InitializeRefusal {
 pub enum TerminateRefusal {
     /// The phase does not allow it.
     Phase(PhaseRefusal),
+    /// A backup runs.
+    BackupInProgress,
     /// Sessions have open transactions.
     TooManyActiveUsers(Blocking),
 }
@@ -227,6 +240,7 @@ impl Refusal for TerminateRefusal {
     fn jet_err(&self) -> JetErr {
         match self {
             Self::Phase(refusal) => refusal.jet_err(),
+            Self::BackupInProgress => JetErr::BackupInProgress,
             Self::TooManyActiveUsers(_) => JetErr::TooManyActiveUsers,
         }
     }
@@ -234,6 +248,7 @@ impl Refusal for TerminateRefusal {
     fn facts(&self) -> Facts {
         match self {
             Self::Phase(refusal) => refusal.facts(),
+            Self::BackupInProgress => Facts::default(),
             Self::TooManyActiveUsers(blocking) => {
                 Facts { blocking: blocking.clone(), ..Facts::default() }
             }

@@ -42,6 +42,8 @@ pub struct Facts {
     pub quota: Option<Quota>,
     /// The field that holds a bad value, and the rule it breaks.
     pub field: Option<(&'static str, &'static str)>,
+    /// What is wrong in particular, in words.
+    pub detail: Option<String>,
     /// Whether the same call can succeed soon without anybody's doing.
     pub retry: Retry,
 }

@@ -11,11 +11,13 @@
 //! - `owner`: the task that decides, commits, applies and answers
 //! - `ask`: a call on its way to the owner and back
 //! - `registrar`: creating and deleting instances
+//! - [`backup`]: backups on their way out and in
 //! - [`watch`]: what instances look like, told to those who want to know
 //!
 //! Must never: read a clock, draw a random number, name a backend or know a wire type.
 
 mod ask;
+pub mod backup;
 mod owner;
 mod registrar;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
+use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::call::{Call, Refused};
 use crate::domain::id::{InstanceId, Labels, Principal, Revision, Uid};
 use crate::domain::instance::{
@@ -43,6 +46,7 @@ use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 use crate::engine::ask::ask;
+use crate::engine::backup::{Backup, Upload};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
 use crate::engine::watch::{Board, InstanceChanges, InstanceView};
@@ -292,6 +296,19 @@ impl Engine {
         self.lifecycle(id, |reply| Message::Terminate { mode, reply }).await
     }
 
+    /// `JetBackupInstance`: the sessions as they are now, piece by piece.
+    pub async fn backup(&self, id: &InstanceId) -> Result<Backup, Unanswered<BackupRefusal>> {
+        let begun = self.lifecycle(id, Message::Backup).await?;
+        Ok(Backup::new(self.clone(), begun))
+    }
+
+    /// `JetRestoreInstance`: from now on the instance waits for the upload.
+    pub async fn restore(&self, id: &InstanceId) -> Result<Upload, Unanswered<RestoreRefusal>> {
+        let (registrar, draining) =
+            (self.shared.registrar.clone(), self.shared.draining.subscribe());
+        self.lifecycle(id, |reply| Message::Restore { reply, registrar, draining }).await
+    }
+
     /// An instance as it is now: everything that was answered is in it.
     pub fn instance(&self, id: &InstanceId) -> Result<InstanceView, Unanswered<Infallible>> {
         Ok(self.handle(id)?.view.borrow().clone())
@@ -354,11 +371,11 @@ impl Engine {
         }
     }
 
-    async fn lifecycle<R>(
+    async fn lifecycle<T, R>(
         &self,
         id: &InstanceId,
-        message: impl FnOnce(oneshot::Sender<Result<InstanceView, R>>) -> Message,
-    ) -> Result<InstanceView, Unanswered<R>>
+        message: impl FnOnce(oneshot::Sender<Result<T, R>>) -> Message,
+    ) -> Result<T, Unanswered<R>>
     where
         R: Refusal + From<PhaseRefusal>,
     {

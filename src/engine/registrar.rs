@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::backup::RestoreRefusal;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{self, CreateRefusal, Instance, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
@@ -26,6 +27,8 @@ pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 pub(super) enum Message {
     Create(NewInstance, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
     Delete(InstanceId, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
+    /// Begins an epoch that nobody has used and that is above these numbers too.
+    Raise(Floor, oneshot::Sender<Result<Floor, RestoreRefusal>>),
     /// The server goes down: nothing is created or deleted any more.
     Close(oneshot::Sender<()>),
 }
@@ -74,6 +77,14 @@ impl<S: Store> Registrar<S> {
                         drop(reply.send(result));
                     }
                 }
+                Message::Raise(above, reply) => {
+                    let raise = AssertUnwindSafe(self.raise(above)).catch_unwind();
+                    let result = raise.await.unwrap_or_else(|panic| {
+                        let cause = owner::panic_message(&*panic);
+                        Err(RestoreRefusal::Unavailable(self.failure(JetErr::InternalError, cause)))
+                    });
+                    drop(reply.send(result));
+                }
                 Message::Close(reply) => {
                     inbox.close();
                     reply.send(()).ok();
@@ -102,6 +113,16 @@ impl<S: Store> Registrar<S> {
         let handle = self.register(Instance::created(record)).ok_or(Unanswered::ShuttingDown)?;
         let view = handle.view.borrow().clone();
         Ok(view)
+    }
+
+    async fn raise(&mut self, above: Floor) -> Result<Floor, RestoreRefusal> {
+        let next = self.floor.max(above).next_epoch().ok_or(RestoreRefusal::NoNumbersLeft)?;
+        let raised = self.store.raise(next).await;
+        raised.map_err(|error| {
+            RestoreRefusal::Unavailable(self.failure(error.error, with_causes(&error)))
+        })?;
+        self.floor = next;
+        Ok(next)
     }
 
     fn unavailable(&self, error: JetErr, cause: String) -> Unanswered<CreateRefusal> {

@@ -518,6 +518,9 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
     if facts.blocking.count > 0 {
         return format!("{} sessions of {subject} have open transactions", facts.blocking.count);
     }
+    if let Some(detail) = &facts.detail {
+        return format!("{subject}: {detail}");
+    }
     match facts.quota {
         Some(Quota::Sessions(max)) => format!("{subject} has its {max} sessions"),
         Some(Quota::Instances(max)) => format!("the server has its {max} instances"),

@@ -231,7 +231,7 @@ fn terminate_answers_as_its_phase_its_mode_and_open_transactions_demand() {
                 }
                 world.instance.phase = phase.clone();
                 let table = world.instance.table.clone();
-                let found = world.instance.terminate(mode);
+                let found = world.instance.terminate(mode, false);
                 let code = found.as_ref().map_or_else(|no| no.jet_err().code(), |_| OK);
                 assert_eq!(code, expected, "{mode:?} in {phase}, open: {open}");
                 assert_eq!((&world.instance.phase, &world.instance.table), (&phase, &table));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::backup::RestoreRefusal;
 use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::Principal;
 use crate::domain::instance::{
@@ -9,6 +10,8 @@ use crate::domain::instance::{
 };
 use crate::domain::lifecycle::{Event, Phase, PhaseRefusal};
 use crate::domain::table::{Floor, SessionTable};
+use crate::engine::Unanswered;
+use crate::engine::owner::backup::Restored;
 use crate::engine::owner::{Message, Owner, Reply, Then};
 use crate::engine::watch::InstanceView;
 use crate::store::{CommitError, Journal, Opened, Progress, Store, StoreError, with_causes};
@@ -18,6 +21,10 @@ pub(super) enum Done<S: Store> {
     Opened {
         result: Result<(Opened<S::Journal>, InstanceRecord), StoreError>,
         reply: Option<Reply<InitializeRefusal>>,
+    },
+    Restored {
+        result: Restored,
+        reply: Reply<Unanswered<RestoreRefusal>>,
     },
     Closed {
         result: Result<InstanceRecord, CommitError>,
@@ -37,6 +44,10 @@ impl<S: Store> Owner<S> {
                 drop(reply.send(result));
             }
             Message::Terminate { mode, reply } => self.terminate(mode, reply),
+            Message::Backup(reply) => drop(reply.send(self.backup())),
+            Message::Restore { reply, registrar, draining } => {
+                drop(reply.send(self.restore(registrar, draining)));
+            }
             Message::Delete(reply) => {
                 let result = self.delete().await;
                 let deleted = result.is_ok();
@@ -107,7 +118,7 @@ impl<S: Store> Owner<S> {
     }
 
     fn terminate(&mut self, mode: TerminateMode, reply: Reply<TerminateRefusal>) {
-        let next = match self.instance.terminate(mode) {
+        let next = match self.instance.terminate(mode, self.backup_runs()) {
             Ok(next) => next,
             Err(refusal) => return tell(Some(reply), Err(refusal)),
         };
@@ -115,6 +126,7 @@ impl<S: Store> Owner<S> {
             // It was not initialised, so there is nothing to do.
             return tell(Some(reply), Ok(self.view.borrow().clone()));
         }
+        self.end_backup(PhaseRefusal::Terminating);
         let failed = matches!(self.instance.phase, Phase::Failed(_));
         self.enter(next);
         let journal = self.journal.take();
@@ -200,6 +212,14 @@ impl<S: Store> Owner<S> {
             Done::Opened { result: Err(error), reply } => {
                 let failure = self.fail(error.error, with_causes(&error));
                 tell(reply, Err(InitializeRefusal::Failed(failure)));
+            }
+            Done::Restored { result, reply } => {
+                let result = result.map(|(record, floor)| {
+                    self.instance.record = record;
+                    self.instance.table = SessionTable::above(floor);
+                });
+                self.happened(Event::RestoreEnded);
+                tell(Some(reply), result.map(|()| self.view.borrow().clone()));
             }
             Done::Closed { result: Ok(record), table, reply } => {
                 self.instance.record = record;

@@ -11,9 +11,11 @@
 //! the disk is full, nothing is taken on a full disk, and whoever lets go before the first who takes
 //! can still do so.
 //!
+//! - `backup`: backups taken, and backups read in
 //! - `batch`: calls decided, committed and answered together
 //! - `lifecycle`: what moves the instance from phase to phase
 
+mod backup;
 mod batch;
 mod lifecycle;
 
@@ -26,16 +28,18 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::instance::{InitializeRefusal, Instance, TerminateMode, TerminateRefusal};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
 use crate::domain::table::Floor;
-use crate::engine::Environment;
 use crate::engine::ask::Question;
+use crate::engine::backup::{Begun, Upload};
 use crate::engine::owner::batch::Batch;
 use crate::engine::owner::lifecycle::Done;
 use crate::engine::watch::InstanceView;
+use crate::engine::{Environment, registrar};
 use crate::store::{CommitError, Journal, Store, with_causes};
 
 /// What an owner can be asked.
@@ -48,6 +52,14 @@ pub(super) enum Message {
     Stop { resume: bool, reply: Reply<PhaseRefusal> },
     /// `JetTerm2`.
     Terminate { mode: TerminateMode, reply: Reply<TerminateRefusal> },
+    /// `JetBackupInstance`.
+    Backup(oneshot::Sender<Result<Begun, BackupRefusal>>),
+    /// `JetRestoreInstance`. The upload answers when it is over.
+    Restore {
+        reply: oneshot::Sender<Result<Upload, RestoreRefusal>>,
+        registrar: mpsc::Sender<registrar::Message>,
+        draining: watch::Receiver<bool>,
+    },
     /// Forget the instance; answers the floor above all numbers ever used.
     Delete(oneshot::Sender<Result<Floor, PhaseRefusal>>),
     /// End in good order; the server goes down.
@@ -73,6 +85,8 @@ pub(super) struct Owner<S: Store> {
     journal: Option<S::Journal>,
     view: Arc<watch::Sender<InstanceView>>,
     running: Option<BoxFuture<'static, Done<S>>>,
+    /// Tells whoever takes a backup why it ends before its end.
+    backup: Option<oneshot::Sender<PhaseRefusal>>,
 }
 
 /// What an owner has taken from its inbox. It outlives a panic, so that nobody is forgotten.
@@ -94,7 +108,10 @@ impl<S: Store> Owner<S> {
     ) -> (Self, watch::Receiver<InstanceView>) {
         let (view, seen) = watch::channel(InstanceView::of(&instance));
         let view = Arc::new(view);
-        (Self { store, environment, instance, journal: None, view, running: None }, seen)
+        (
+            Self { store, environment, instance, journal: None, view, running: None, backup: None },
+            seen,
+        )
     }
 
     /// Works until the instance is deleted or the server goes down.
@@ -186,8 +203,11 @@ impl<S: Store> Owner<S> {
     /// Answers the first cause.
     fn fail(&mut self, error: JetErr, cause: String) -> Failure {
         self.journal = None;
-        // What ran beside the inbox may be what panicked; polled again it would panic for ever.
-        self.running = None;
+        if self.instance.phase != Phase::Restoring {
+            // What ran beside the inbox may be what panicked; polled again it would panic for ever. A
+            // restore sees to its own panics, and only its end leads out of its phase.
+            self.running = None;
+        }
         let failure = self.failure(error, cause);
         tracing::error!(
             instance = %self.instance.record.id,
@@ -197,7 +217,11 @@ impl<S: Store> Owner<S> {
         );
         self.happened(Event::Failed(failure.clone()));
         match &self.instance.phase {
-            Phase::Failed(first) => first.clone(),
+            Phase::Failed(first) => {
+                let first = first.clone();
+                self.end_backup(PhaseRefusal::Unavailable(first.clone()));
+                first
+            }
             Phase::Created
             | Phase::Initializing
             | Phase::Ready

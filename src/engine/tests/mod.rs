@@ -10,9 +10,11 @@
 //! - [`lifecycle`]: initialise, stop, terminate; restarts of the server
 //! - [`room`]: full disks
 //! - [`existence`]: creating and deleting instances
+//! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
 //! - [`watching`]: what watchers of instances are told
 
+mod backups;
 mod batches;
 mod callers;
 mod existence;

@@ -141,6 +141,18 @@ impl ScriptedStore {
         self.late.notify_waiters();
     }
 
+    /// The floor cannot be raised the next time.
+    pub(super) fn fail_raise(&self, error: JetErr) {
+        lock(&self.script).raise = Some(error);
+    }
+
+    /// The sessions that are remembered of the instance, whose journal is closed.
+    pub(super) async fn remembered(&self, id: &str) -> SessionTable {
+        let catalog = self.memory.load().await.unwrap();
+        let record = catalog.instances.iter().find(|record| record.id.as_str() == id).unwrap();
+        self.memory.open(record, Progress::ignored()).await.unwrap().table
+    }
+
     /// The record of the instance can no longer be read.
     pub(super) fn damage(&self, id: &str, error: JetErr) {
         lock(&self.script).damaged.insert(id.parse().unwrap(), error);
