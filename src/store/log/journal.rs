@@ -21,15 +21,14 @@ use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::Durability;
 use crate::domain::jet_err::JetErr;
-use crate::domain::limits::{
-    LAZY_BYTES_MAX, LAZY_SYNC_MS_MAX, SNAPSHOT_LOG_BYTES_MIN, TAKEN_NUMBERS,
-};
+use crate::domain::limits::LAZY_SYNC_MS_MAX;
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
 use crate::store::log::compact;
 use crate::store::log::disk::Disk;
 use crate::store::log::fault::{Fault, is_full};
 use crate::store::log::scan::Cursor;
+use crate::store::log::sizes::Sizes;
 use crate::store::log::work::Work;
 use crate::store::log::writer::{NotAppended, Writer};
 use crate::store::snapshot::About;
@@ -74,6 +73,7 @@ pub(super) struct OpenLog<D> {
     pub(super) uid: Uid,
     pub(super) durability: Durability,
     pub(super) work: Work,
+    pub(super) sizes: Sizes,
     /// Everything that works on the files keeps this.
     pub(super) _hold: OwnedMutexGuard<()>,
 }
@@ -172,11 +172,11 @@ impl<D: Disk> LogJournal<D> {
         let lazy = self.lazy.as_mut().expect("a LAZY instance has its task");
         let used = Floor { revision: last, sesid: highest_begun(changes) };
         if used.revision > lazy.taken.revision || used.sesid > lazy.taken.sesid {
-            let used = used.max(lazy.taken);
+            let (used, more) = (used.max(lazy.taken), self.shared.log.sizes.taken_numbers);
             // Saturating: at the end of an epoch the domain refuses to begin anything more.
             let wanted = Floor {
-                revision: Revision::new(used.revision.get().saturating_add(TAKEN_NUMBERS)),
-                sesid: used.sesid.saturating_add(TAKEN_NUMBERS),
+                revision: Revision::new(used.revision.get().saturating_add(more)),
+                sesid: used.sesid.saturating_add(more),
             };
             // What waits comes first: the log is in the order of its revisions.
             self.shared.write_queue().await?;
@@ -200,7 +200,7 @@ impl<D: Disk> LogJournal<D> {
             }
             queue.iter().map(|late| late.payload.len()).sum::<usize>()
         };
-        if waiting > LAZY_BYTES_MAX {
+        if waiting > self.shared.log.sizes.lazy_max {
             self.shared.write_queue().await?;
         } else {
             self.shared.queued.notify_one();
@@ -328,7 +328,8 @@ impl<D: Disk> Journal for LogJournal<D> {
 
     fn settle(&mut self, table: &SessionTable) {
         self.prepare_spare();
-        let enough = SNAPSHOT_LOG_BYTES_MIN.max(self.shared.snapshot_bytes.load(Ordering::Relaxed));
+        let newest = self.shared.snapshot_bytes.load(Ordering::Relaxed);
+        let enough = self.shared.log.sizes.snapshot_log_min.max(newest);
         let idle = self.snapshot.as_ref().is_none_or(JoinHandle::is_finished);
         if idle && self.since_snapshot >= enough && table.revision() == self.revision {
             self.begin_snapshot(table);
@@ -433,11 +434,11 @@ impl<D: Disk> Shared<D> {
 
     /// Writes a snapshot and deletes what it makes unnecessary.
     fn snapshot(&self, about: About, table: SessionTable) -> Result<(), Fault> {
-        let OpenLog { disk, dir, .. } = &self.log;
+        let OpenLog { disk, dir, sizes, .. } = &self.log;
         let written = compact::write_snapshot(disk, dir, about, table, &self.cancelled)?;
         if let Some(bytes) = written {
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);
-            compact::prune(disk, dir)?;
+            compact::prune(disk, dir, sizes.history_max)?;
         }
         Ok(())
     }

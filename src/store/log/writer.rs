@@ -11,13 +11,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::id::{Revision, Uid};
-use crate::domain::limits::{RESERVE_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX};
 use crate::domain::table::Floor;
 use crate::store::frame::{self, Header, Kind};
 use crate::store::log::disk::{Disk, DiskFile, remove_if_there};
 use crate::store::log::fault::{Fault, is_full};
 use crate::store::log::scan::Cursor;
 use crate::store::log::segment::{self, About, BLOCK_BYTES};
+use crate::store::log::sizes::Sizes;
 use crate::store::record;
 use crate::store::snapshot::Position;
 
@@ -43,6 +43,7 @@ pub(super) struct Writer<D: Disk> {
     disk: D,
     dir: PathBuf,
     uid: Uid,
+    sizes: Sizes,
     cursor: Cursor,
     segment: Option<Segment<D::File>>,
     /// Whether there is a spare. Another thread may be making it.
@@ -68,9 +69,15 @@ struct Segment<F> {
 impl<D: Disk> Writer<D> {
     /// The writer of a log that goes on behind `cursor`, in a segment of its own. A spare and a
     /// reserve are made if there are none.
-    pub(super) fn new(disk: D, dir: PathBuf, uid: Uid, cursor: Cursor) -> Result<Self, Fault> {
+    pub(super) fn new(
+        disk: D,
+        dir: PathBuf,
+        uid: Uid,
+        cursor: Cursor,
+        sizes: Sizes,
+    ) -> Result<Self, Fault> {
         let names = disk.list(&dir).map_err(Fault::io(&dir))?;
-        for (name, len) in [(SPARE, SEGMENT_BYTES_FIRST), (RESERVE, RESERVE_BYTES)] {
+        for (name, len) in [(SPARE, sizes.segment_first), (RESERVE, sizes.reserve)] {
             if !names.iter().any(|found| found == name) {
                 preallocate(&disk, &dir, name, len)?;
             }
@@ -79,12 +86,13 @@ impl<D: Disk> Writer<D> {
             disk,
             dir,
             uid,
+            sizes,
             cursor,
             segment: None,
             spare: true,
             on_reserve: false,
             spare_refused: false,
-            next_bytes: SEGMENT_BYTES_FIRST * 2,
+            next_bytes: (sizes.segment_first * 2).min(sizes.segment_max),
             bytes: Vec::new(),
             failed: false,
         })
@@ -258,7 +266,7 @@ impl<D: Disk> Writer<D> {
         if !self.on_reserve {
             return Ok(());
         }
-        preallocate(&self.disk, &self.dir, RESERVE, RESERVE_BYTES)?;
+        preallocate(&self.disk, &self.dir, RESERVE, self.sizes.reserve)?;
         if !self.spare {
             let len = self.next_bytes;
             preallocate(&self.disk, &self.dir, SPARE, len)?;
@@ -269,7 +277,7 @@ impl<D: Disk> Writer<D> {
     }
 
     fn grow(&mut self) {
-        self.next_bytes = (self.next_bytes * 2).min(SEGMENT_BYTES_MAX);
+        self.next_bytes = (self.next_bytes * 2).min(self.sizes.segment_max);
     }
 }
 
