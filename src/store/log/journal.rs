@@ -118,7 +118,10 @@ impl<D: Disk> LogJournal<D> {
         snapshot_bytes: u64,
     ) -> Self {
         let (errors, received) = mpsc::channel(1);
-        let Cursor { revision, taken, .. } = writer.cursor();
+        let Cursor { revision, taken, sealed, .. } = writer.cursor();
+        // As long as the log ends in a seal, recovery does not skip what is taken: what is taken then
+        // is taken once more, behind the seal, before any of it is used.
+        let taken = if sealed { Floor::default() } else { taken };
         let durability = log.durability;
         let shared = Arc::new(Shared {
             log,
