@@ -58,6 +58,8 @@ struct Shared<D: Disk> {
     queue: Mutex<VecDeque<Late>>,
     queued: Notify,
     errors: mpsc::Sender<CommitError>,
+    /// Whether anything has failed, here or beside the commits. Then nothing is taken any more.
+    failed: AtomicBool,
     /// Tells a snapshot that is being written that nobody wants it any more.
     cancelled: AtomicBool,
     snapshot_bytes: AtomicU64,
@@ -129,6 +131,7 @@ impl<D: Disk> LogJournal<D> {
             queue: Mutex::default(),
             queued: Notify::new(),
             errors,
+            failed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             snapshot_bytes: AtomicU64::new(snapshot_bytes),
             on_reserve: AtomicBool::new(false),
@@ -296,9 +299,25 @@ impl<D: Disk> LogJournal<D> {
         }
     }
 
-    /// What went wrong beside the commits, if anything did.
+    /// Why nothing is taken any more, if anything has failed.
     fn trouble(&mut self) -> Option<CommitError> {
-        self.errors.try_recv().ok()
+        self.shared.failed.load(Ordering::Acquire).then(|| {
+            self.errors.try_recv().unwrap_or_else(|_| {
+                CommitError::Unavailable(StoreError {
+                    error: JetErr::DiskIO,
+                    doing: "writing to the log",
+                    cause: "an earlier failure was told, and nothing is taken since".into(),
+                })
+            })
+        })
+    }
+
+    /// The first cause counts, wherever it was met.
+    fn fail(&mut self, error: CommitError) -> CommitError {
+        if self.shared.failed.swap(true, Ordering::AcqRel) {
+            return self.errors.try_recv().unwrap_or(error);
+        }
+        error
     }
 }
 
@@ -311,7 +330,8 @@ impl<D: Disk> Journal for LogJournal<D> {
             return Err(error);
         }
         if first.revision != self.revision.next() {
-            return Err(CommitError::Conflict { found: self.revision });
+            let found = self.revision;
+            return Err(self.fail(CommitError::Conflict { found }));
         }
         self.payload.clear();
         record::write_changes(changes, &mut self.payload);
@@ -321,8 +341,7 @@ impl<D: Disk> Journal for LogJournal<D> {
         } else {
             self.commit_now(first.revision, last.revision).await
         };
-        // The first cause counts, wherever it was met.
-        committed.map_err(|error| self.trouble().unwrap_or(error))?;
+        committed.map_err(|error| self.fail(error))?;
         self.revision = last.revision;
         self.time = last.time;
         self.since_snapshot += bytes;
@@ -374,7 +393,7 @@ impl<D: Disk> Journal for LogJournal<D> {
             return Err(closing(error));
         }
         let written = self.shared.write_queue().await;
-        written.map_err(|error| closing(self.trouble().unwrap_or(error)))?;
+        written.map_err(|error| closing(self.fail(error)))?;
         let sealed = self.shared.with_writer(Writer::seal).await;
         sealed.map_err(|error| closing(commit_error(error)))
     }
@@ -452,7 +471,10 @@ impl<D: Disk> Shared<D> {
 
     /// The first to tell is heard.
     fn tell_commit(&self, error: CommitError) {
-        self.errors.try_send(error).ok();
+        if !self.failed.load(Ordering::Acquire) {
+            self.errors.try_send(error).ok();
+        }
+        self.failed.store(true, Ordering::Release);
     }
 }
 
