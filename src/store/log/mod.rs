@@ -37,6 +37,8 @@ mod recover;
 pub mod scan;
 pub mod segment;
 mod sizes;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod work;
 mod writer;
@@ -273,25 +275,4 @@ fn used<D: Disk>(files: &Files<D>, id: &InstanceId, floor: Floor) -> Floor {
 
 fn misuse(doing: &'static str, cause: &'static str) -> StoreError {
     StoreError { error: JetErr::InternalError, doing, cause: cause.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::conformance;
-
-    #[tokio::test]
-    async fn log_conforms() {
-        for work in [Work::Pool, Work::Inline] {
-            let dirs = Mutex::new(Vec::new());
-            conformance::check(|| async {
-                let dir = tempfile::tempdir().unwrap();
-                let store = LogStore::new(RealDisk, dir.path(), work);
-                store.load().await.unwrap();
-                dirs.lock().unwrap().push(dir);
-                store
-            })
-            .await;
-        }
-    }
 }
