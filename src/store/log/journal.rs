@@ -229,8 +229,10 @@ impl<D: Disk> LogJournal<D> {
         drop(writer);
         let shared = Arc::clone(&self.shared);
         self.spare = self.start(async move {
-            match shared.log.work.run(make).await {
-                Ok(()) => shared.writer.lock().await.has_spare(),
+            let made = shared.log.work.run(make).await;
+            shared.writer.lock().await.spare_made(made.is_ok());
+            match made {
+                Ok(()) => {}
                 Err(Fault::Io { error, .. }) if is_full(&error) => {
                     tracing::warn!(
                         instance = %shared.log.instance,

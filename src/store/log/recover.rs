@@ -21,7 +21,7 @@ use crate::store::log::fault::Fault;
 use crate::store::log::scan::Cursor;
 use crate::store::log::segment::BLOCK_BYTES;
 use crate::store::log::walk::{Last, Walked, replay, walk};
-use crate::store::log::writer::UNFINISHED;
+use crate::store::log::writer::{NEXT, UNFINISHED};
 
 /// What a log tells of.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(super) fn read<D: Disk>(
 /// Makes a log that was read ready to go on.
 pub(super) fn mend<D: Disk>(disk: &D, dir: &Path, recovered: &mut Recovered) -> Result<(), Fault> {
     for name in disk.list(dir).map_err(Fault::io(dir))? {
-        if name.ends_with(UNFINISHED) {
+        if name.ends_with(UNFINISHED) || name == NEXT {
             let path = dir.join(name);
             disk.remove(&path).map_err(Fault::io(&path))?;
         }
