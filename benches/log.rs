@@ -131,9 +131,9 @@ fn through_the_log(waiters: usize, seconds: u64) -> (f64, f64) {
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::Flush,
+            ready: true,
         };
         engine.create(wanted).await.expect("the first");
-        engine.initialize(&id).await.expect("it opens");
         let done = Arc::new(AtomicU64::new(0));
         for _ in 0..waiters {
             let begin = BeginSession { labels: Labels::default() };
@@ -321,6 +321,7 @@ fn record(id: &str) -> InstanceRecord {
         updated: Timestamp::default(),
         floor: Floor::default(),
         resting: Resting::Ready,
+        ended: Revision::ZERO,
     }
 }
 
