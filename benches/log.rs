@@ -131,6 +131,7 @@ fn through_the_log(waiters: usize, seconds: u64) -> (f64, f64) {
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::Flush,
+            ready: false,
         };
         engine.create(wanted).await.expect("the first");
         engine.initialize(&id).await.expect("it opens");
@@ -321,6 +322,7 @@ fn record(id: &str) -> InstanceRecord {
         updated: Timestamp::default(),
         floor: Floor::default(),
         resting: Resting::Ready,
+        ended: Default::default(),
     }
 }
 

@@ -296,6 +296,7 @@ pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> Instan
         updated: Timestamp::from_micros(2),
         floor,
         resting: Resting::Ready,
+        ended: Default::default(),
     }
 }
 
