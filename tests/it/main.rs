@@ -6,6 +6,7 @@
 
 mod support;
 
+mod backups;
 mod contention;
 mod contexts;
 mod errors;
