@@ -24,6 +24,8 @@ use crate::store::snapshot::{About, Position};
 
 const INSTANCES: &str = "instances";
 const RECORD: &str = "instance";
+/// The generation of a log that was not restored.
+pub(super) const FIRST_GENERATION: u64 = 1;
 const FLOOR: &str = "floor";
 /// How the name of an instance's directory ends until it is whole.
 const NEW: &str = ".new";
@@ -185,7 +187,7 @@ impl<D: Disk> Files<D> {
     pub(super) fn newest_log(&self, id: &InstanceId) -> Result<u64, Fault> {
         let dir = self.instance(id);
         let names = self.disk.list(&dir).map_err(Fault::io(&dir))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(FIRST_GENERATION))
     }
 
     /// Forgets an instance. Its files go as well as they can; the rest goes with the next start.

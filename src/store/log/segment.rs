@@ -10,7 +10,7 @@ use crate::domain::id::{Revision, Uid};
 use crate::domain::limits::LOG_FORMAT;
 use crate::domain::table::Floor;
 use crate::proto::storage as pb;
-use crate::store::frame::{self, Header, Kind};
+use crate::store::frame::{self, Header, Kind, NotAFrame};
 use crate::store::log::scan::{Cursor, Reason};
 use crate::store::record;
 use crate::store::snapshot::Position;
@@ -106,6 +106,9 @@ pub fn read_block(block: &[u8], uid: &Uid) -> Result<About, Reason> {
     }
     if block[size..].iter().any(|byte| *byte != 0) {
         return Err(Reason::OutOfPlace);
+    }
+    if block.len() != BLOCK_BYTES {
+        return Err(Reason::Frame(NotAFrame::Incomplete(BLOCK_BYTES)));
     }
     let before = Position { sequence, checksum: frame.header.previous };
     Ok(About {
