@@ -70,6 +70,12 @@ impl Starting {
         Self { child: Running(Some(child)), log: log.to_owned() }
     }
 
+    /// Kills it, wherever it is.
+    pub(crate) async fn kill(mut self) {
+        self.child.signal(Signal::KILL);
+        self.child.ended(&self.log).await;
+    }
+
     /// The server, once it listens.
     pub(crate) async fn listening(mut self) -> RealServer {
         let stdout = self.child.0.as_mut().and_then(|child| child.stdout.take());
