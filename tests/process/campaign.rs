@@ -204,11 +204,12 @@ impl Campaign {
     }
 
     pub(crate) async fn told_to_end(&mut self, server: RealServer) {
+        let pid = server.pid();
         server.terminate();
         let status = server.ended().await;
         assert!(
             status.success(),
-            "NO ORDERLY END: {status} after SIGTERM; the log ends with\n{}",
+            "NO ORDERLY END: process {pid} has {status} after SIGTERM; the log ends with\n{}",
             self.log_end(),
         );
         self.died = None;
