@@ -22,19 +22,19 @@ use crate::store::log::writer::UNFINISHED;
 use crate::store::record;
 use crate::store::snapshot::{About, Position};
 
-const INSTANCES: &str = "instances";
-const RECORD: &str = "instance";
-const FLOOR: &str = "floor";
+pub(super) const INSTANCES: &str = "instances";
+pub(super) const RECORD: &str = "instance";
+pub(super) const FLOOR: &str = "floor";
 /// How the name of an instance's directory ends until it is whole.
-const NEW: &str = ".new";
+pub(super) const NEW: &str = ".new";
 /// How the name of an instance's directory ends from when it is deleted on.
-const DELETED: &str = ".deleted";
+pub(super) const DELETED: &str = ".deleted";
 
 /// The data directory.
 #[derive(Debug, Clone)]
 pub(super) struct Files<D> {
     pub(super) disk: D,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// All that a directory remembers.
@@ -51,11 +51,11 @@ impl<D: Disk> Files<D> {
         Self { disk, root: root.to_owned() }
     }
 
-    fn instances(&self) -> PathBuf {
+    pub(super) fn instances(&self) -> PathBuf {
         self.root.join(INSTANCES)
     }
 
-    fn instance(&self, id: &InstanceId) -> PathBuf {
+    pub(super) fn instance(&self, id: &InstanceId) -> PathBuf {
         self.instances().join(id.as_str())
     }
 
@@ -69,9 +69,13 @@ impl<D: Disk> Files<D> {
     pub(super) fn load(&self) -> Result<Contents, Fault> {
         let Self { disk, root } = self;
         let dir = self.instances();
-        if !disk.list(root).map_err(Fault::io(root))?.iter().any(|name| name == INSTANCES) {
-            // The floor comes first: where there are instances there is one.
-            self.write_floor(Floor::default())?;
+        let names = disk.list(root).map_err(Fault::io(root))?;
+        if !names.iter().any(|name| name == INSTANCES) {
+            // The floor comes first: where there are instances there is one. One without instances
+            // still counts: they may have been moved away.
+            if !names.iter().any(|name| name == FLOOR) {
+                self.write_floor(Floor::default())?;
+            }
             disk.create_dir(&dir).map_err(Fault::io(&dir))?;
             disk.sync_dir(root).map_err(Fault::io(root))?;
         }
@@ -134,8 +138,21 @@ impl<D: Disk> Files<D> {
         table: SessionTable,
         generation: u64,
     ) -> Result<(), Fault> {
+        self.lay_log(record, table, generation)?;
+        self.update(record, generation)?;
+        self.remove_other_logs(&record.id, generation);
+        Ok(())
+    }
+
+    /// Makes a log that begins with these sessions. It counts once the record names it.
+    pub(super) fn lay_log(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+        generation: u64,
+    ) -> Result<(), Fault> {
         let Self { disk, .. } = self;
-        let log = self.log(&record.id, generation);
+        let (dir, log) = (self.instance(&record.id), self.log(&record.id, generation));
         self.remove_dir_if_there(&log)?;
         disk.create_dir(&log).map_err(Fault::io(&log))?;
         let about = About {
@@ -146,9 +163,8 @@ impl<D: Disk> Files<D> {
             taken: Floor::default(),
         };
         compact::write_snapshot(disk, &log, about, table, &false.into())?;
-        self.update(record, generation)?;
-        self.remove_other_logs(&record.id, generation);
-        Ok(())
+        // A record must never outlive the directory that it names.
+        disk.sync_dir(&dir).map_err(Fault::io(&dir))
     }
 
     /// Removes every log of an instance but the one in force.
@@ -192,7 +208,7 @@ impl<D: Disk> Files<D> {
         self.write_file(&self.root, FLOOR, Kind::Floor, &payload)
     }
 
-    fn read_floor(&self) -> Result<Floor, Fault> {
+    pub(super) fn read_floor(&self) -> Result<Floor, Fault> {
         let path = self.root.join(FLOOR);
         let payload = self.read_file(&path, Kind::Floor)?;
         record::read_floor(&payload)
@@ -255,5 +271,24 @@ impl<D: Disk> Files<D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(Fault::io(dir)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Revision;
+    use crate::store::log::disk::RealDisk;
+
+    #[test]
+    fn a_floor_outlives_the_folder_of_instances() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(RealDisk, dir.path());
+        files.load().unwrap();
+        let floor = Floor { revision: Revision::new(40), sesid: 7 };
+        files.write_floor(floor).unwrap();
+        std::fs::remove_dir(dir.path().join(INSTANCES)).unwrap();
+
+        assert_eq!(files.load().unwrap().floor, floor);
     }
 }
