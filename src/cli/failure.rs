@@ -52,6 +52,8 @@ pub(super) enum Failure {
     Confused(&'static str),
     /// `serve` ended with this sentence.
     Serve(String),
+    /// A data directory is in use, damaged, or none.
+    Directory(String),
     /// The system gives us no runtime.
     Runtime(io::Error),
     /// The answer could not be written.
@@ -80,9 +82,11 @@ impl Failure {
             | Self::Broken { .. }
             | Self::NoAnswer { .. }
             | Self::NotServing => Exit::NotReady,
-            Self::Confused(_) | Self::Serve(_) | Self::Runtime(_) | Self::Output(_) => {
-                Exit::Refused
-            }
+            Self::Confused(_)
+            | Self::Serve(_)
+            | Self::Directory(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => Exit::Refused,
             Self::EnoughRead => Exit::Done,
         }
     }
@@ -104,6 +108,7 @@ impl Failure {
             Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
             Self::NoAnswer { .. } => Code::DeadlineExceeded,
             Self::Usage(_) => Code::InvalidArgument,
+            Self::Directory(_) => Code::FailedPrecondition,
             Self::NotServing
             | Self::Confused(_)
             | Self::Serve(_)
@@ -124,7 +129,9 @@ impl Failure {
     fn sentence(&self) -> Option<String> {
         match self {
             Self::Refused(status) => Some(status.message().to_owned()),
-            Self::Usage(sentence) | Self::Serve(sentence) => Some(sentence.clone()),
+            Self::Usage(sentence) | Self::Serve(sentence) | Self::Directory(sentence) => {
+                Some(sentence.clone())
+            }
             Self::Unreachable { server, cause } => {
                 Some(format!("cannot reach the server at {server}: {cause}"))
             }

@@ -41,6 +41,11 @@ impl<'a> Output<'a> {
         Self { json, stdout, stderr }
     }
 
+    /// Whether programs read it.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Shows an answer: the message called `name` of the API, or what it looks like to a person.
     pub(super) fn answer(
         &mut self,

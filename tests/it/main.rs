@@ -6,6 +6,7 @@
 
 mod support;
 
+mod cli;
 mod contention;
 mod contexts;
 mod errors;
