@@ -10,7 +10,7 @@ use jet_session::domain::call::Stamp;
 use jet_session::domain::call::context::{ResetContext, SetContext};
 use jet_session::domain::call::session::BeginSession;
 use jet_session::domain::call::transaction::{BeginTransaction, CommitTransaction};
-use jet_session::domain::id::{Labels, Principal, SessionId, Uid};
+use jet_session::domain::id::{Labels, Principal, Revision, SessionId, Uid};
 use jet_session::domain::instance::{Durability, Instance, InstanceRecord, Resting};
 use jet_session::domain::lifecycle::Phase;
 use jet_session::domain::session::Session;
@@ -61,6 +61,7 @@ fn instance(sessions: u64) -> (Instance, Stamp) {
         updated: Timestamp::default(),
         floor: Floor::default(),
         resting: Resting::Ready,
+        ended: Revision::ZERO,
     });
     instance.phase = Phase::Ready;
     let stamp = Stamp { now: Timestamp::default(), by: Principal::anonymous() };

@@ -30,7 +30,8 @@ use tower::Layer;
 use crate::domain::id::{InstanceId, Labels};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{
-    INSTANCES_DEFAULT, LISTEN_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
+    INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
+    SESSIONS_DEFAULT,
 };
 use crate::domain::refusal::Refusal;
 use crate::engine::{Engine, NewInstance, Settings, Unanswered};
@@ -110,6 +111,16 @@ pub enum StoreKind {
     Log(PathBuf),
 }
 
+impl StoreKind {
+    /// The format of the logs that it writes; 0 if it writes none.
+    fn log_format(&self) -> u32 {
+        match self {
+            Self::Memory => 0,
+            Self::Log(_) => LOG_FORMAT,
+        }
+    }
+}
+
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -163,7 +174,7 @@ pub fn run(
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine))?;
+        let workers = Workers::start(config.threads, services(&engine, config.store.log_format()))?;
         ready(address);
         tracing::info!(%address, version = VERSION, commit = COMMIT, "serving");
         Ok(serve(listener, engine, workers, orders, config.drain).await)
@@ -211,21 +222,21 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
         let id: InstanceId = DEFAULT_INSTANCE.parse().expect("the default instance has a good id");
         if matches!(engine.instance(&id), Err(Unanswered::NoSuchInstance)) {
             let main = NewInstance {
-                id: id.clone(),
+                id,
                 labels: Labels::default(),
                 max_sessions: None,
                 durability: Durability::default(),
+                ready: true,
             };
-            let unready = |refusal: &dyn Refusal| ServerError::DefaultInstance(refusal.jet_err());
-            engine.create(main).await.map_err(|refusal| unready(&refusal))?;
-            engine.initialize(&id).await.map_err(|refusal| unready(&refusal))?;
+            let unready = |refusal: Unanswered<_>| ServerError::DefaultInstance(refusal.jet_err());
+            engine.create(main).await.map_err(unready)?;
         }
     }
     Ok(engine)
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine) -> Calls<Routes> {
+fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
@@ -238,7 +249,7 @@ fn services(engine: &Engine) -> Calls<Routes> {
     let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let about_us = AboutUs { version: VERSION, commit: COMMIT };
+    let about_us = AboutUs { version: VERSION, commit: COMMIT, log_format };
     let instances = InstanceServiceServer::new(Instances::new(engine.clone(), about_us))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);

@@ -167,3 +167,10 @@ pub const KEEPALIVE_TIMEOUT_SECONDS: u64 = 20;
 
 /// How long a new connection may be silent, in seconds: HTTP/2 clients speak first and at once.
 pub const SILENCE_SECONDS_MAX: u64 = 10;
+
+/// The shortest wait before a retry that is advised while an instance is on its way, in milliseconds:
+/// asking more often would only slow it down.
+pub const RETRY_AFTER_MS_MIN: u64 = 50;
+
+/// The longest such wait, in milliseconds: estimates err, and whoever looks twice a minute costs nothing.
+pub const RETRY_AFTER_MS_MAX: u64 = 30_000;

@@ -43,6 +43,8 @@ pub struct SessionTable {
     len: usize,
     bound: usize,
     in_transaction: usize,
+    /// Whether the last change ended all sessions.
+    terminated: bool,
     owners: Owners,
 }
 
@@ -155,9 +157,15 @@ impl SessionTable {
         self.in_transaction
     }
 
+    /// Whether the last change was the end of all sessions, by a terminate.
+    pub fn terminated(&self) -> bool {
+        self.terminated
+    }
+
     /// Makes `change` true. Total: a change of a session that does not exist changes only the revision.
     pub fn apply(&mut self, change: &Change) {
         self.revision = change.revision;
+        self.terminated = false;
         match &change.event {
             SessionEvent::Began { session: id, labels } => {
                 self.issued.raise(id.get());
@@ -189,7 +197,8 @@ impl SessionTable {
             SessionEvent::Ended { session, forced: _ } => self.take(*session),
             SessionEvent::AllEnded => {
                 let issued = std::mem::take(&mut self.issued);
-                *self = Self { revision: change.revision, issued, ..Self::default() };
+                let revision = change.revision;
+                *self = Self { revision, issued, terminated: true, ..Self::default() };
             }
         }
     }

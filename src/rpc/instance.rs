@@ -36,6 +36,8 @@ pub struct AboutUs {
     pub version: &'static str,
     /// The commit it was built from.
     pub commit: &'static str,
+    /// The format of the logs it writes; 0 if it writes none.
+    pub log_format: u32,
 }
 
 impl Instances {
@@ -128,8 +130,7 @@ impl InstanceService for Instances {
         Ok(Response::new(pb::GetServerInfoResponse {
             version: self.about_us.version.to_owned(),
             commit: self.about_us.commit.to_owned(),
-            // No log, no format of it.
-            log_format: 0,
+            log_format: i32::try_from(self.about_us.log_format).unwrap_or(i32::MAX),
             limits: Some(self.limits()),
         }))
     }

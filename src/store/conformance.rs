@@ -183,6 +183,7 @@ pub(crate) fn record(id: &str) -> InstanceRecord {
         updated: Timestamp::from_micros(2),
         floor: Floor::default(),
         resting: Resting::Created,
+        ended: Revision::ZERO,
     }
 }
 

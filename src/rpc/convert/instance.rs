@@ -37,7 +37,7 @@ impl Parse for api::CreateInstanceRequest {
             }
         };
         fields.request_id(&self.request_id);
-        Some(NewInstance { id: id?, labels: labels?, max_sessions, durability })
+        Some(NewInstance { id: id?, labels: labels?, max_sessions, durability, ready: false })
     }
 }
 
