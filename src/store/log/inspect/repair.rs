@@ -120,7 +120,12 @@ impl<D: Disk> Inspection<D> {
         let mut lost = lost(&saved);
         let used = saved.table.floor().max(saved.taken).max(floor.unwrap_or_default());
         let record_is_new = record.is_err();
+        let (ended, terminated) = (saved.table.revision(), saved.table.terminated());
         let record = match record {
+            // The new log does not tell that a terminate is to be finished.
+            Ok(record) if terminated && ended > record.ended => {
+                InstanceRecord { resting: Resting::Created, ended, ..record }
+            }
             Ok(record) => record,
             Err(fault) => {
                 faults.push(fault);
@@ -133,12 +138,14 @@ impl<D: Disk> Inspection<D> {
                     created: saved.created,
                     updated: saved.created,
                     floor: Floor::default(),
-                    resting: Resting::Ready,
+                    resting: if terminated { Resting::Created } else { Resting::Ready },
+                    ended,
                 };
                 lost.push(format!(
                     "the record: labels are empty, at most {} sessions, FLUSH, and the instance \
-                     comes back ready",
-                    record.max_sessions
+                     comes back {}",
+                    record.max_sessions,
+                    if terminated { "created" } else { "ready" },
                 ));
                 record
             }
