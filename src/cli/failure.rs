@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) enum Failure {
     Directory(String),
     /// The system gives us no runtime.
     Runtime(io::Error),
+    /// A file could not be read or written.
+    File { path: PathBuf, error: io::Error },
     /// The answer could not be written.
     Output(io::Error),
     /// The reader of the answer closed the pipe.
@@ -86,6 +89,7 @@ impl Failure {
             | Self::Serve(_)
             | Self::Directory(_)
             | Self::Runtime(_)
+            | Self::File { .. }
             | Self::Output(_) => Exit::Refused,
             Self::EnoughRead => Exit::Done,
         }
@@ -113,6 +117,7 @@ impl Failure {
             | Self::Confused(_)
             | Self::Serve(_)
             | Self::Runtime(_)
+            | Self::File { .. }
             | Self::Output(_)
             | Self::EnoughRead => Code::Unknown,
         };
@@ -143,6 +148,7 @@ impl Failure {
             )),
             Self::Confused(what) => Some(format!("the server's answer makes no sense: {what}")),
             Self::Runtime(error) => Some(format!("cannot start: {error}")),
+            Self::File { path, error } => Some(format!("{}: {error}", path.display())),
             Self::Output(error) => Some(format!("cannot write the answer: {error}")),
             Self::NotServing | Self::EnoughRead => None,
         }

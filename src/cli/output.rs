@@ -74,6 +74,11 @@ impl<'a> Output<'a> {
         if self.json { self.print(&json.to_string()) } else { self.print(text) }
     }
 
+    /// Writes bytes that are data of their own.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.stdout.write_all(bytes)?)
+    }
+
     /// Tells a person something that is not data. Programs read it in the data.
     pub(super) fn note(&mut self, note: &str) -> Result<(), Failure> {
         if !self.json {
