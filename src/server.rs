@@ -30,8 +30,8 @@ use tower::Layer;
 use crate::domain::id::{InstanceId, Labels};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{
-    INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
-    SESSIONS_DEFAULT,
+    CLOSE_SECONDS_MAX, INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX,
+    RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
 };
 use crate::domain::refusal::Refusal;
 use crate::engine::{Engine, NewInstance, Settings, Unanswered};
@@ -164,7 +164,7 @@ pub fn run(
     ready: impl FnOnce(SocketAddr),
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = listen(config.listen)?;
         let address = listener.local_addr().map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
@@ -178,7 +178,10 @@ pub fn run(
         ready(address);
         tracing::info!(%address, version = VERSION, commit = COMMIT, "serving");
         Ok(serve(listener, engine, workers, orders, config.drain).await)
-    })
+    });
+    // Does not wait for a disk that does not answer.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Accepts connections until the first order, then drains.
@@ -193,13 +196,26 @@ async fn serve(
     drop(listener);
     tracing::info!(?drain, "draining");
     engine.drain();
-    let drained = workers.drain();
-    let ending = tokio::select! {
-        () = drained => Ending::Graceful,
-        () = tokio::time::sleep(drain) => Ending::CutOff,
+    let deadline = tokio::time::sleep(drain);
+    tokio::pin!(deadline);
+    let mut ending = tokio::select! {
+        () = workers.drain() => Ending::Graceful,
+        () = &mut deadline => Ending::CutOff,
         () = orders.next() => Ending::CutOff,
     };
-    engine.close().await;
+    // A disk that has stopped answering must not keep the process for ever. What was acknowledged is
+    // safe without a seal.
+    let patience = async {
+        if ending == Ending::Graceful {
+            deadline.await;
+        }
+        tokio::time::sleep(Duration::from_secs(CLOSE_SECONDS_MAX)).await;
+    };
+    tokio::select! {
+        () = engine.close() => {}
+        () = patience => ending = Ending::CutOff,
+        () = orders.next() => ending = Ending::CutOff,
+    }
     tracing::info!(?ending, "stopped");
     ending
 }

@@ -149,6 +149,9 @@ pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;
 /// How long a draining server waits for calls in flight when nothing else is configured, in seconds.
 pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
 
+/// How long sealing and closing may take when the drain deadline has passed, in seconds.
+pub const CLOSE_SECONDS_MAX: u64 = 1;
+
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
 

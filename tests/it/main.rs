@@ -6,6 +6,7 @@
 
 mod support;
 
+mod backups;
 mod cli;
 mod contention;
 mod contexts;

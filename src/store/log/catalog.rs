@@ -70,15 +70,17 @@ impl<D: Disk> Files<D> {
         let Self { disk, root } = self;
         let dir = self.instances();
         let names = disk.list(root).map_err(Fault::io(root))?;
-        if !names.iter().any(|name| name == INSTANCES) {
-            // The floor comes first: where there are instances there is one. One without instances
-            // still counts: they may have been moved away.
-            if !names.iter().any(|name| name == FLOOR) {
-                self.write_floor(Floor::default())?;
-            }
-            disk.create_dir(&dir).map_err(Fault::io(&dir))?;
-            disk.sync_dir(root).map_err(Fault::io(root))?;
+        // The floor comes first: where there are instances there is one.
+        if !names.iter().any(|name| name == FLOOR || name == INSTANCES) {
+            self.write_floor(Floor::default())?;
         }
+        if !names.iter().any(|name| name == INSTANCES) {
+            disk.create_dir(&dir).map_err(Fault::io(&dir))?;
+        }
+        // What a process left that was killed may be in memory only: here, and in each directory that
+        // is read below. Nothing is built on it before it is durable.
+        disk.sync_dir(root).map_err(Fault::io(root))?;
+        disk.sync_dir(&dir).map_err(Fault::io(&dir))?;
         let mut contents = Contents { floor: self.read_floor()?, ..Contents::default() };
         for name in disk.list(&dir).map_err(Fault::io(&dir))? {
             let path = dir.join(&name);
@@ -90,7 +92,8 @@ impl<D: Disk> Files<D> {
                 tracing::warn!(path = %path.display(), "this is no instance; it is left alone");
                 continue;
             };
-            match self.read_record(&id) {
+            let synced = disk.sync_dir(&path).map_err(Fault::io(&path));
+            match synced.and_then(|()| self.read_record(&id)) {
                 Ok(found) => contents.instances.push(found),
                 Err(fault) => contents.damaged.push((id, fault)),
             }
@@ -171,13 +174,19 @@ impl<D: Disk> Files<D> {
     pub(super) fn remove_other_logs(&self, id: &InstanceId, generation: u64) {
         let dir = self.instance(id);
         let names = self.disk.list(&dir).unwrap_or_default();
-        for name in names {
-            if name.parse::<u64>().is_ok_and(|other| other != generation)
-                && let Err(error) = self.disk.remove_dir(&dir.join(&name))
-            {
-                // It takes room and does no harm; the next opening tries again.
-                tracing::warn!(instance = %id, generation = name, %error, "an old log stays");
-            }
+        let is_other = |name: &str| name.parse().is_ok_and(|other: u64| other != generation);
+        let mut others = names.iter().filter(|name| is_other(name)).peekable();
+        if others.peek().is_none() {
+            return;
+        }
+        // They are in force until a record that names another one is durable.
+        let removed = self
+            .disk
+            .sync_dir(&dir)
+            .and_then(|()| others.try_for_each(|name| self.disk.remove_dir(&dir.join(name))));
+        if let Err(error) = removed {
+            // It takes room and does no harm; the next opening tries again.
+            tracing::warn!(instance = %id, %error, "an old log stays");
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::domain::id::Revision;
-use crate::domain::limits::{BACKUP_CHUNK_BYTES_MAX, HISTORY_BYTES_MAX, SESSIONS_MAX};
+use crate::domain::limits::{BACKUP_CHUNK_BYTES_MAX, SESSIONS_MAX};
 use crate::domain::table::SessionTable;
 use crate::store::log::disk::{Disk, DiskFile, remove_if_there};
 use crate::store::log::fault::Fault;
@@ -141,8 +141,8 @@ pub(super) fn snapshots(dir: &Path, names: &[String]) -> Vec<PathBuf> {
     revisions.into_iter().map(|revision| dir.join(name(revision))).collect()
 }
 
-/// Deletes what two snapshots have made unnecessary.
-pub(super) fn prune(disk: &impl Disk, dir: &Path) -> Result<(), Fault> {
+/// Deletes what two snapshots have made unnecessary, except so many bytes of history.
+pub(super) fn prune(disk: &impl Disk, dir: &Path, history_max: u64) -> Result<(), Fault> {
     let names = disk.list(dir).map_err(Fault::io(dir))?;
     let snapshots = snapshots(dir, &names);
     let [_, older, rest @ ..] = snapshots.as_slice() else {
@@ -159,7 +159,7 @@ pub(super) fn prune(disk: &impl Disk, dir: &Path) -> Result<(), Fault> {
     for first in history.collect::<Vec<_>>().into_iter().rev() {
         let path = dir.join(segment::name(first));
         kept += disk.open(&path).and_then(|file| file.size()).map_err(Fault::io(&path))?;
-        if kept > HISTORY_BYTES_MAX {
+        if kept > history_max {
             disk.remove(&path).map_err(Fault::io(&path))?;
         }
     }

@@ -21,15 +21,14 @@ use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::Durability;
 use crate::domain::jet_err::JetErr;
-use crate::domain::limits::{
-    LAZY_BYTES_MAX, LAZY_SYNC_MS_MAX, SNAPSHOT_LOG_BYTES_MIN, TAKEN_NUMBERS,
-};
+use crate::domain::limits::LAZY_SYNC_MS_MAX;
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
 use crate::store::log::compact;
 use crate::store::log::disk::Disk;
 use crate::store::log::fault::{Fault, is_full};
 use crate::store::log::scan::Cursor;
+use crate::store::log::sizes::Sizes;
 use crate::store::log::work::Work;
 use crate::store::log::writer::{NotAppended, Writer};
 use crate::store::snapshot::About;
@@ -59,6 +58,8 @@ struct Shared<D: Disk> {
     queue: Mutex<VecDeque<Late>>,
     queued: Notify,
     errors: mpsc::Sender<CommitError>,
+    /// Whether anything has failed, here or beside the commits. Then nothing is taken any more.
+    failed: AtomicBool,
     /// Tells a snapshot that is being written that nobody wants it any more.
     cancelled: AtomicBool,
     snapshot_bytes: AtomicU64,
@@ -74,6 +75,7 @@ pub(super) struct OpenLog<D> {
     pub(super) uid: Uid,
     pub(super) durability: Durability,
     pub(super) work: Work,
+    pub(super) sizes: Sizes,
     /// Everything that works on the files keeps this.
     pub(super) _hold: OwnedMutexGuard<()>,
 }
@@ -118,7 +120,10 @@ impl<D: Disk> LogJournal<D> {
         snapshot_bytes: u64,
     ) -> Self {
         let (errors, received) = mpsc::channel(1);
-        let Cursor { revision, taken, .. } = writer.cursor();
+        let Cursor { revision, taken, sealed, .. } = writer.cursor();
+        // As long as the log ends in a seal, recovery does not skip what is taken: what is taken then
+        // is taken once more, behind the seal, before any of it is used.
+        let taken = if sealed { Floor::default() } else { taken };
         let durability = log.durability;
         let shared = Arc::new(Shared {
             log,
@@ -126,6 +131,7 @@ impl<D: Disk> LogJournal<D> {
             queue: Mutex::default(),
             queued: Notify::new(),
             errors,
+            failed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             snapshot_bytes: AtomicU64::new(snapshot_bytes),
             on_reserve: AtomicBool::new(false),
@@ -172,11 +178,11 @@ impl<D: Disk> LogJournal<D> {
         let lazy = self.lazy.as_mut().expect("a LAZY instance has its task");
         let used = Floor { revision: last, sesid: highest_begun(changes) };
         if used.revision > lazy.taken.revision || used.sesid > lazy.taken.sesid {
-            let used = used.max(lazy.taken);
+            let (used, more) = (used.max(lazy.taken), self.shared.log.sizes.taken_numbers);
             // Saturating: at the end of an epoch the domain refuses to begin anything more.
             let wanted = Floor {
-                revision: Revision::new(used.revision.get().saturating_add(TAKEN_NUMBERS)),
-                sesid: used.sesid.saturating_add(TAKEN_NUMBERS),
+                revision: Revision::new(used.revision.get().saturating_add(more)),
+                sesid: used.sesid.saturating_add(more),
             };
             // What waits comes first: the log is in the order of its revisions.
             self.shared.write_queue().await?;
@@ -200,7 +206,7 @@ impl<D: Disk> LogJournal<D> {
             }
             queue.iter().map(|late| late.payload.len()).sum::<usize>()
         };
-        if waiting > LAZY_BYTES_MAX {
+        if waiting > self.shared.log.sizes.lazy_max {
             self.shared.write_queue().await?;
         } else {
             self.shared.queued.notify_one();
@@ -223,8 +229,10 @@ impl<D: Disk> LogJournal<D> {
         drop(writer);
         let shared = Arc::clone(&self.shared);
         self.spare = self.start(async move {
-            match shared.log.work.run(make).await {
-                Ok(()) => shared.writer.lock().await.has_spare(),
+            let made = shared.log.work.run(make).await;
+            shared.writer.lock().await.spare_made(made.is_ok());
+            match made {
+                Ok(()) => {}
                 Err(Fault::Io { error, .. }) if is_full(&error) => {
                     tracing::warn!(
                         instance = %shared.log.instance,
@@ -293,9 +301,25 @@ impl<D: Disk> LogJournal<D> {
         }
     }
 
-    /// What went wrong beside the commits, if anything did.
+    /// Why nothing is taken any more, if anything has failed.
     fn trouble(&mut self) -> Option<CommitError> {
-        self.errors.try_recv().ok()
+        self.shared.failed.load(Ordering::Acquire).then(|| {
+            self.errors.try_recv().unwrap_or_else(|_| {
+                CommitError::Unavailable(StoreError {
+                    error: JetErr::DiskIO,
+                    doing: "writing to the log",
+                    cause: "an earlier failure was told, and nothing is taken since".into(),
+                })
+            })
+        })
+    }
+
+    /// The first cause counts, wherever it was met.
+    fn fail(&mut self, error: CommitError) -> CommitError {
+        if self.shared.failed.swap(true, Ordering::AcqRel) {
+            return self.errors.try_recv().unwrap_or(error);
+        }
+        error
     }
 }
 
@@ -308,7 +332,8 @@ impl<D: Disk> Journal for LogJournal<D> {
             return Err(error);
         }
         if first.revision != self.revision.next() {
-            return Err(CommitError::Conflict { found: self.revision });
+            let found = self.revision;
+            return Err(self.fail(CommitError::Conflict { found }));
         }
         self.payload.clear();
         record::write_changes(changes, &mut self.payload);
@@ -318,8 +343,7 @@ impl<D: Disk> Journal for LogJournal<D> {
         } else {
             self.commit_now(first.revision, last.revision).await
         };
-        // The first cause counts, wherever it was met.
-        committed.map_err(|error| self.trouble().unwrap_or(error))?;
+        committed.map_err(|error| self.fail(error))?;
         self.revision = last.revision;
         self.time = last.time;
         self.since_snapshot += bytes;
@@ -328,7 +352,8 @@ impl<D: Disk> Journal for LogJournal<D> {
 
     fn settle(&mut self, table: &SessionTable) {
         self.prepare_spare();
-        let enough = SNAPSHOT_LOG_BYTES_MIN.max(self.shared.snapshot_bytes.load(Ordering::Relaxed));
+        let newest = self.shared.snapshot_bytes.load(Ordering::Relaxed);
+        let enough = self.shared.log.sizes.snapshot_log_min.max(newest);
         let idle = self.snapshot.as_ref().is_none_or(JoinHandle::is_finished);
         if idle && self.since_snapshot >= enough && table.revision() == self.revision {
             self.begin_snapshot(table);
@@ -370,7 +395,7 @@ impl<D: Disk> Journal for LogJournal<D> {
             return Err(closing(error));
         }
         let written = self.shared.write_queue().await;
-        written.map_err(|error| closing(self.trouble().unwrap_or(error)))?;
+        written.map_err(|error| closing(self.fail(error)))?;
         let sealed = self.shared.with_writer(Writer::seal).await;
         sealed.map_err(|error| closing(commit_error(error)))
     }
@@ -433,11 +458,11 @@ impl<D: Disk> Shared<D> {
 
     /// Writes a snapshot and deletes what it makes unnecessary.
     fn snapshot(&self, about: About, table: SessionTable) -> Result<(), Fault> {
-        let OpenLog { disk, dir, .. } = &self.log;
+        let OpenLog { disk, dir, sizes, .. } = &self.log;
         let written = compact::write_snapshot(disk, dir, about, table, &self.cancelled)?;
         if let Some(bytes) = written {
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);
-            compact::prune(disk, dir)?;
+            compact::prune(disk, dir, sizes.history_max)?;
         }
         Ok(())
     }
@@ -448,7 +473,10 @@ impl<D: Disk> Shared<D> {
 
     /// The first to tell is heard.
     fn tell_commit(&self, error: CommitError) {
-        self.errors.try_send(error).ok();
+        if !self.failed.load(Ordering::Acquire) {
+            self.errors.try_send(error).ok();
+        }
+        self.failed.store(true, Ordering::Release);
     }
 }
 

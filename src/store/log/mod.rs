@@ -25,8 +25,8 @@
 //! - `compact`: snapshots, and what may be deleted
 //! - `catalog`: records of instances, and the floor
 //! - [`inspect`]: the same files seen by an operator: verified, shown, repaired
-//! - [`lock`], [`disk`], `work`, [`fault`]: one server per directory; the disk; who waits for it; what
-//!   can go wrong
+//! - [`lock`], [`disk`], `work`, `sizes`, [`fault`]: one server per directory; the disk; who waits for
+//!   it; how large everything is; what can go wrong
 
 mod catalog;
 mod compact;
@@ -38,6 +38,9 @@ pub mod lock;
 mod recover;
 pub mod scan;
 pub mod segment;
+mod sizes;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod work;
 mod writer;
@@ -59,6 +62,7 @@ use crate::store::log::writer::Writer;
 use crate::store::{Catalog, Opened, Progress, Store, StoreError};
 
 pub use journal::LogJournal;
+pub use sizes::Sizes;
 pub use work::Work;
 
 /// A store in a directory.
@@ -66,6 +70,7 @@ pub use work::Work;
 pub struct LogStore<D: Disk = RealDisk> {
     files: Files<D>,
     work: Work,
+    sizes: Sizes,
     known: Mutex<BTreeMap<InstanceId, Known>>,
     /// The floor as it is on disk; whoever raises it holds this.
     floor: tokio::sync::Mutex<Floor>,
@@ -84,8 +89,19 @@ impl<D: Disk> LogStore<D> {
     /// The store in a directory of this disk. Whoever opens a real one holds its
     /// [`DirLock`](lock::DirLock).
     pub fn new(disk: D, dir: &Path, work: Work) -> Self {
-        let files = Files::new(disk, dir);
-        Self { files, work, known: Mutex::default(), floor: tokio::sync::Mutex::default() }
+        Self {
+            files: Files::new(disk, dir),
+            work,
+            sizes: Sizes::default(),
+            known: Mutex::default(),
+            floor: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The same store with logs of other sizes.
+    #[must_use]
+    pub fn with_sizes(self, sizes: Sizes) -> Self {
+        Self { sizes, ..self }
     }
 
     fn known(&self, id: &InstanceId) -> Option<Known> {
@@ -212,7 +228,7 @@ impl<D: Disk> Store for LogStore<D> {
         let known = self.known(&record.id);
         let known = known.ok_or_else(|| misuse(DOING, "there is no such instance"))?;
         let hold = known.hold.lock_owned().await;
-        let (record, work) = (record.clone(), self.work);
+        let (record, work, sizes) = (record.clone(), self.work, self.sizes);
         let (opened, writer, recovered) = self
             .run(DOING, move |files| {
                 // What is on disk decides, also about an instance whose record was damaged.
@@ -222,11 +238,13 @@ impl<D: Disk> Store for LogStore<D> {
                 let mut recovered = recover::read(&disk, &dir, &record, &progress)?;
                 recover::mend(&disk, &dir, &mut recovered)?;
                 let uid = record.uid.clone();
-                let writer = Writer::new(disk.clone(), dir.clone(), uid.clone(), recovered.cursor)?;
+                let (cursor, at) = (recovered.cursor, dir.clone());
+                let writer = Writer::new(disk.clone(), at, uid.clone(), cursor, sizes)?;
                 progress.report(100);
                 let durability = record.durability;
+                let instance = record.id;
                 let opened =
-                    OpenLog { disk, dir, instance: record.id, uid, durability, work, _hold: hold };
+                    OpenLog { disk, dir, instance, uid, durability, work, sizes, _hold: hold };
                 Ok((opened, writer, recovered))
             })
             .await?;
@@ -259,25 +277,4 @@ fn used<D: Disk>(files: &Files<D>, id: &InstanceId, floor: Floor) -> Floor {
 
 fn misuse(doing: &'static str, cause: &'static str) -> StoreError {
     StoreError { error: JetErr::InternalError, doing, cause: cause.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::conformance;
-
-    #[tokio::test]
-    async fn log_conforms() {
-        for work in [Work::Pool, Work::Inline] {
-            let dirs = Mutex::new(Vec::new());
-            conformance::check(|| async {
-                let dir = tempfile::tempdir().unwrap();
-                let store = LogStore::new(RealDisk, dir.path(), work);
-                store.load().await.unwrap();
-                dirs.lock().unwrap().push(dir);
-                store
-            })
-            .await;
-        }
-    }
 }

@@ -4,22 +4,24 @@
 //! tail is cut, and a copy of it kept. Anything else that is not right is a [`Fault`], and nothing is
 //! changed then: an operator decides.
 //!
-//! A log that was not sealed may have been written by a process whose last sync failed; what is read
-//! of it may then be in the system's memory and not on the disk. So its last segment is written anew
-//! and synced before anything is served.
+//! A log may have been written by a process that was killed, or whose last sync failed; the last frame
+//! that is read may then be in the system's memory and not on the disk. So it is written anew and synced
+//! before anything is served: a seal in its place, anything else with its segment.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::instance::InstanceRecord;
 use crate::domain::table::SessionTable;
 use crate::store::Progress;
+use crate::store::frame;
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
 use crate::store::log::scan::Cursor;
 use crate::store::log::segment::BLOCK_BYTES;
 use crate::store::log::walk::{Last, Walked, replay, walk};
-use crate::store::log::writer::UNFINISHED;
+use crate::store::log::writer::{NEXT, UNFINISHED};
 
 /// What a log tells of.
 #[derive(Debug)]
@@ -62,13 +64,13 @@ pub(super) fn read<D: Disk>(
 /// Makes a log that was read ready to go on.
 pub(super) fn mend<D: Disk>(disk: &D, dir: &Path, recovered: &mut Recovered) -> Result<(), Fault> {
     for name in disk.list(dir).map_err(Fault::io(dir))? {
-        if name.ends_with(UNFINISHED) {
+        if name.ends_with(UNFINISHED) || name == NEXT {
             let path = dir.join(name);
             disk.remove(&path).map_err(Fault::io(&path))?;
         }
     }
     if recovered.cursor.sealed {
-        return Ok(());
+        return recovered.last.as_ref().map_or(Ok(()), |last| write_seal_anew(disk, last));
     }
     if let Some(last) = &recovered.last {
         write_anew(disk, dir, last)?;
@@ -145,11 +147,32 @@ fn write_anew<D: Disk>(disk: &D, dir: &Path, last: &Last) -> Result<(), Fault> {
         disk.sync_dir(dir).map_err(Fault::io(dir))?;
     }
     if *at == BLOCK_BYTES as u64 {
-        // It has no frame, and the next segment takes its name and its place.
-        return Ok(());
+        // It has no frame, and the next segment takes its name and its place. Until then its name says
+        // that the log goes on behind a seal, if there is one before it.
+        return disk.sync_dir(dir).map_err(Fault::io(dir));
     }
     copy(disk, path, 0..*at, path)?;
     disk.sync_dir(dir).map_err(Fault::io(dir))
+}
+
+/// Writes the seal that a log ends in once more. In its place, because the same bytes over the same
+/// bytes tear nothing, and everything before it was synced before it was written.
+fn write_seal_anew<D: Disk>(disk: &D, last: &Last) -> Result<(), Fault> {
+    const SEAL_BYTES: usize = frame::frame_bytes(0);
+    let write = || {
+        let mut file = disk.open(&last.path)?;
+        let (mut seal, at) = ([0; SEAL_BYTES], last.at - SEAL_BYTES as u64);
+        let mut filled = 0;
+        while filled < SEAL_BYTES {
+            match file.read_at(&mut seal[filled..], at + filled as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        file.write_all_at(&seal, at)?;
+        file.sync()
+    };
+    write().map_err(Fault::io(&last.path))
 }
 
 /// Where a torn tail is kept.

@@ -2,7 +2,8 @@
 //!
 //! A segment is a file of zeros that was made and synced before it was needed, so an append changes
 //! no length and allocates nothing. Two such files wait: the *spare*, which becomes the next segment,
-//! and the *reserve*, which does when the disk is full and there is no spare.
+//! and the *reserve*, which does when the disk is full and there is no spare. The spare is made beside
+//! the appends; if one is needed that is not there yet, a small one is made under another name.
 //!
 //! The first error is the last: what is on the disk then is unknown, and only reading the log again
 //! can tell. Nothing is tried twice.
@@ -11,13 +12,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::id::{Revision, Uid};
-use crate::domain::limits::{RESERVE_BYTES, SEGMENT_BYTES_FIRST, SEGMENT_BYTES_MAX};
 use crate::domain::table::Floor;
 use crate::store::frame::{self, Header, Kind};
 use crate::store::log::disk::{Disk, DiskFile, remove_if_there};
 use crate::store::log::fault::{Fault, is_full};
 use crate::store::log::scan::Cursor;
 use crate::store::log::segment::{self, About, BLOCK_BYTES};
+use crate::store::log::sizes::Sizes;
 use crate::store::record;
 use crate::store::snapshot::Position;
 
@@ -25,6 +26,8 @@ use crate::store::snapshot::Position;
 pub(super) const SPARE: &str = "spare";
 /// The file that becomes the next segment when nothing else can.
 pub(super) const RESERVE: &str = "reserve";
+/// The file that becomes the next segment when there is no spare.
+pub(super) const NEXT: &str = "next";
 /// How the names of files end that are not finished.
 pub(super) const UNFINISHED: &str = ".tmp";
 
@@ -43,10 +46,13 @@ pub(super) struct Writer<D: Disk> {
     disk: D,
     dir: PathBuf,
     uid: Uid,
+    sizes: Sizes,
     cursor: Cursor,
     segment: Option<Segment<D::File>>,
-    /// Whether there is a spare. Another thread may be making it.
+    /// Whether there is a spare.
     spare: bool,
+    /// Whether another thread is making one: its name is then for nobody else.
+    making_spare: bool,
     on_reserve: bool,
     /// Whether making a spare was tried in vain since the last segment was begun.
     spare_refused: bool,
@@ -68,9 +74,15 @@ struct Segment<F> {
 impl<D: Disk> Writer<D> {
     /// The writer of a log that goes on behind `cursor`, in a segment of its own. A spare and a
     /// reserve are made if there are none.
-    pub(super) fn new(disk: D, dir: PathBuf, uid: Uid, cursor: Cursor) -> Result<Self, Fault> {
+    pub(super) fn new(
+        disk: D,
+        dir: PathBuf,
+        uid: Uid,
+        cursor: Cursor,
+        sizes: Sizes,
+    ) -> Result<Self, Fault> {
         let names = disk.list(&dir).map_err(Fault::io(&dir))?;
-        for (name, len) in [(SPARE, SEGMENT_BYTES_FIRST), (RESERVE, RESERVE_BYTES)] {
+        for (name, len) in [(SPARE, sizes.segment_first), (RESERVE, sizes.reserve)] {
             if !names.iter().any(|found| found == name) {
                 preallocate(&disk, &dir, name, len)?;
             }
@@ -79,12 +91,14 @@ impl<D: Disk> Writer<D> {
             disk,
             dir,
             uid,
+            sizes,
             cursor,
             segment: None,
             spare: true,
+            making_spare: false,
             on_reserve: false,
             spare_refused: false,
-            next_bytes: SEGMENT_BYTES_FIRST * 2,
+            next_bytes: (sizes.segment_first * 2).min(sizes.segment_max),
             bytes: Vec::new(),
             failed: false,
         })
@@ -201,17 +215,17 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// The name of a file with room for so many bytes: the spare, or the reserve if the disk is full.
+    /// The name of a file with room for so many bytes: the spare, or one that is made now, or the reserve
+    /// if the disk is full.
     fn room(&mut self, needed: u64) -> Result<&'static str, Fault> {
-        if std::mem::take(&mut self.spare) && self.file_bytes(SPARE)? >= needed {
+        if self.spare && self.file_bytes(SPARE)? >= needed {
+            self.spare = false;
             return Ok(SPARE);
         }
-        let len = self.next_bytes.max(needed);
-        match preallocate(&self.disk, &self.dir, SPARE, len) {
-            Ok(()) => {
-                self.grow();
-                Ok(SPARE)
-            }
+        // Somebody waits for it, so it is small. A longer one is made before it is full.
+        let len = self.sizes.segment_first.max(needed);
+        match preallocate(&self.disk, &self.dir, NEXT, len) {
+            Ok(()) => Ok(NEXT),
             Err(Fault::Io { error, .. })
                 if is_full(&error)
                     && !self.on_reserve
@@ -230,22 +244,31 @@ impl<D: Disk> Writer<D> {
 
     /// Whether a spare should be made before it is needed.
     pub(super) fn wants_spare(&self) -> bool {
-        let half_full =
-            |segment: &Segment<D::File>| (segment.at - BLOCK_BYTES as u64) * 2 > segment.len;
-        !self.spare && !self.spare_refused && self.segment.as_ref().is_some_and(half_full)
+        // Of what is behind the block: a frame that does not fit is then never the first to say so.
+        let half_full = |segment: &Segment<D::File>| {
+            (segment.at - BLOCK_BYTES as u64) * 2 > segment.len - BLOCK_BYTES as u64
+        };
+        !self.spare
+            && !self.making_spare
+            && !self.spare_refused
+            && self.segment.as_ref().is_some_and(half_full)
     }
 
-    /// The making of a spare, for another thread. Tell the writer how it went.
+    /// The making of a spare, for another thread. Whoever does it says afterwards how it went.
     pub(super) fn spare_maker(&mut self) -> impl FnOnce() -> Result<(), Fault> + Send + use<D> {
-        self.spare_refused = true;
+        self.making_spare = true;
         let (disk, dir, len) = (self.disk.clone(), self.dir.clone(), self.next_bytes);
         move || preallocate(&disk, &dir, SPARE, len)
     }
 
-    /// A spare has been made.
-    pub(super) fn has_spare(&mut self) {
-        self.spare = true;
-        self.grow();
+    /// A spare has been made, or could not be.
+    pub(super) fn spare_made(&mut self, made: bool) {
+        self.making_spare = false;
+        self.spare = made;
+        self.spare_refused = !made;
+        if made {
+            self.next_bytes = (self.next_bytes * 2).min(self.sizes.segment_max);
+        }
     }
 
     /// Whether the log goes on in more than its reserve.
@@ -258,18 +281,14 @@ impl<D: Disk> Writer<D> {
         if !self.on_reserve {
             return Ok(());
         }
-        preallocate(&self.disk, &self.dir, RESERVE, RESERVE_BYTES)?;
-        if !self.spare {
+        preallocate(&self.disk, &self.dir, RESERVE, self.sizes.reserve)?;
+        if !self.spare && !self.making_spare {
             let len = self.next_bytes;
             preallocate(&self.disk, &self.dir, SPARE, len)?;
-            self.has_spare();
+            self.spare_made(true);
         }
         self.on_reserve = false;
         Ok(())
-    }
-
-    fn grow(&mut self) {
-        self.next_bytes = (self.next_bytes * 2).min(SEGMENT_BYTES_MAX);
     }
 }
 
@@ -299,4 +318,52 @@ pub(super) fn preallocate(disk: &impl Disk, dir: &Path, name: &str, len: u64) ->
         }
         Fault::io(&path)(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+    use crate::store::log::tests::SMALL;
+    use crate::store::log::tests::forgetful::ForgetfulDisk;
+
+    /// Appends, as fast as can be, while the spare is being made.
+    #[test]
+    fn an_append_does_not_get_in_the_way_of_whoever_makes_the_spare() {
+        let disk = ForgetfulDisk::new();
+        let dir = PathBuf::from("/");
+        let uid = Uid::new("c0ffee");
+        let cursor = Cursor { sealed: true, ..Cursor::default() };
+        let mut writer = Writer::new(disk.clone(), dir, uid, cursor, SMALL).unwrap();
+        let mut revision = Revision::ZERO;
+        let mut append = move |writer: &mut Writer<_>| {
+            let first = revision.next();
+            revision = Revision::new(revision.get() + 500);
+            writer.append_changes(first, revision, &[0x0A, 0x00].repeat(500))
+        };
+        for _ in 0..3 {
+            append(&mut writer).unwrap();
+        }
+        assert!(writer.wants_spare());
+
+        let (finished, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let wait = (Arc::clone(&finished), Arc::clone(&go_on));
+        disk.before_rename_to(Path::new("/spare"), move || {
+            wait.0.wait();
+            wait.1.wait();
+        });
+        let making = std::thread::spawn(writer.spare_maker());
+        finished.wait();
+        let meanwhile: Vec<_> = (0..20).map(|_| append(&mut writer)).collect();
+        go_on.wait();
+        let made = making.join().unwrap();
+
+        assert!(made.is_ok(), "{made:?}");
+        assert!(meanwhile.iter().all(Result::is_ok), "{meanwhile:?}");
+        writer.spare_made(true);
+        for _ in 0..20 {
+            append(&mut writer).unwrap();
+        }
+    }
 }

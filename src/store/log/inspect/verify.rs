@@ -21,7 +21,7 @@ use crate::store::log::recover;
 use crate::store::log::scan::{Cursor, End, Reason, Scan};
 use crate::store::log::segment::{self, BLOCK_BYTES};
 use crate::store::log::walk::{joins, read_about, replay, walk};
-use crate::store::log::writer::{RESERVE, SPARE, UNFINISHED};
+use crate::store::log::writer::{NEXT, RESERVE, SPARE, UNFINISHED};
 use crate::store::record;
 use crate::store::snapshot::{About, NotASnapshot};
 
@@ -439,7 +439,7 @@ fn zeros<D: Disk>(disk: &D, path: &Path, spare: bool) -> Result<Verdict, Fault> 
 
 /// A file that is not part of what is remembered, by its name.
 fn leftover(name: &str) -> Verdict {
-    let why = if name.ends_with(UNFINISHED) {
+    let why = if name.ends_with(UNFINISHED) || name == NEXT {
         "it was never finished; it is removed in time"
     } else if name.ends_with(".torn") {
         "a copy of an append that was cut off; it can be removed"
