@@ -67,6 +67,13 @@ impl Served {
         stdout
     }
 
+    /// A client command that must fail. Answers what it says.
+    fn refused(&self, args: &[&str]) -> String {
+        let (code, stdout, stderr) = run(&[&["--server", &self.address], args].concat());
+        assert!(code != 0 && stdout.is_empty(), "{args:?}: {code} {stdout} {stderr}");
+        stderr
+    }
+
     /// Ends it in good order.
     fn end(mut self) {
         let pid = self.child.id().to_string();
@@ -210,5 +217,97 @@ fn a_damaged_log_is_served_again_after_its_loss_is_accepted() {
     assert!(server.ask(&["session", "list"]).contains("main/1"));
     let token = server.ask(&["session", "set", "1", "--thread", "b", "7"]);
     assert_eq!(token.trim().parse::<u64>().unwrap(), (1 << 48) + 1, "no token comes twice");
+    server.end();
+}
+
+#[test]
+fn a_backup_is_a_file_that_another_instance_reads_in() {
+    let dir = used();
+    let server = Served::start(dir.path());
+    let file = dir.path().join("main.backup");
+    let path = file.to_str().unwrap();
+
+    assert_eq!(server.ask(&["instance", "backup", "main", "--output", path]), "");
+    let bytes = fs::read(&file).unwrap();
+    let piped = program()
+        .args(["--server", &server.address, "instance", "backup", "main", "--output", "-"])
+        .output()
+        .unwrap();
+    assert!(piped.status.success());
+    assert_eq!(piped.stdout.len(), bytes.len());
+
+    let again = server.refused(&["instance", "backup", "main", "--output", path]);
+    assert!(again.contains("--force"), "{again}");
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+    server.ask(&["instance", "backup", "main", "--output", path, "--force"]);
+    assert!(!dir.path().join("main.backup.partial").exists());
+
+    server.ask(&["instance", "create", "other"]);
+    let restored = server.ask(&["instance", "restore", "other", "--input", path]);
+    assert!(restored.contains("other") && restored.contains("CREATED"), "{restored}");
+    server.ask(&["instance", "init", "other"]);
+    let listed = server.ask(&["session", "list", "--instance", "other"]);
+    assert!(listed.contains("other/1") && listed.contains("worker-a/1"), "{listed}");
+    server.end();
+}
+
+#[test]
+fn a_backup_that_is_refused_or_cut_short_leaves_nothing() {
+    let dir = used();
+    let server = Served::start(dir.path());
+    let file = dir.path().join("b");
+    let path = file.to_str().unwrap();
+    server.ask(&["instance", "create", "other"]);
+
+    server.refused(&["instance", "backup", "other", "--output", path]);
+    assert!(!file.exists() && !dir.path().join("b.partial").exists());
+
+    server.ask(&["instance", "backup", "main", "--output", path]);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
+    server.refused(&["instance", "restore", "other", "--input", path]);
+    fs::write(&file, b"something else").unwrap();
+    server.refused(&["instance", "restore", "other", "--input", path]);
+    let missing = server.refused(&["instance", "restore", "other", "--input", "/nowhere/b"]);
+    assert!(missing.contains("/nowhere/b"), "{missing}");
+    assert!(server.ask(&["instance", "show", "other"]).contains("CREATED"));
+
+    fs::write(&file, &bytes).unwrap();
+    let held = server.refused(&["instance", "restore", "main", "--input", path]);
+    assert!(held.contains("JET_errAlreadyInitialized"), "{held}");
+    server.end();
+}
+
+#[test]
+fn a_restore_reads_from_a_pipe_and_does_not_wait_for_one_that_never_ends() {
+    let dir = used();
+    let server = Served::start(dir.path());
+    server.ask(&["instance", "create", "other"]);
+    let restore = |name: &str| {
+        program()
+            .args(["--server", &server.address, "instance", "restore", name, "--input", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    // Its stdin stays open.
+    let mut endless = restore("main");
+    let pipe = endless.stdin.take();
+    assert_eq!(endless.wait().unwrap().code(), Some(1));
+    drop(pipe);
+
+    let mut backup = program()
+        .args(["--server", &server.address, "instance", "backup", "main", "--output", "-"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut whole = restore("other");
+    let mut into = whole.stdin.take().unwrap();
+    std::io::copy(backup.stdout.as_mut().unwrap(), &mut into).unwrap();
+    drop(into);
+    assert!(backup.wait().unwrap().success());
+    assert!(whole.wait().unwrap().success());
     server.end();
 }

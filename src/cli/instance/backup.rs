@@ -65,11 +65,11 @@ impl BackupArgs {
     ) -> Result<(), Failure> {
         let name = self.instance.instance.name();
         if self.output == Path::new(STANDARD) {
-            let bar = bar(&self.instance.instance, None);
+            let bar = bar(&self.instance.instance, Until::Percent);
             return receive(server, name, &bar, |chunk| out.raw(chunk)).await;
         }
         let mut file = NewFile::create(&self.output, self.force)?;
-        let bar = bar(&self.instance.instance, None);
+        let bar = bar(&self.instance.instance, Until::Percent);
         receive(server, name, &bar, |chunk| file.write(chunk)).await?;
         file.finish(self.force)
     }
@@ -87,9 +87,9 @@ async fn receive(
     loop {
         match chunks.message().await {
             Ok(Some(message)) => {
-                let BackupInstanceResponse { chunk, .. } = &message;
+                let BackupInstanceResponse { chunk, progress } = &message;
                 take(chunk)?;
-                bar.inc(chunk.len() as u64);
+                bar.set_position(u64::try_from(*progress).unwrap_or(0));
             }
             Ok(None) => {
                 bar.finish_and_clear();
@@ -112,14 +112,14 @@ impl RestoreArgs {
     ) -> Result<(), Failure> {
         let input = self.input;
         let failed = |error| Failure::File { path: input.clone(), error };
-        let (source, size): (Box<dyn Read + Send>, _) = if input == Path::new(STANDARD) {
-            (Box::new(io::stdin()), None)
+        let (source, until): (Box<dyn Read + Send>, _) = if input == Path::new(STANDARD) {
+            (Box::new(io::stdin()), Until::Unknown)
         } else {
             let file = File::open(&input).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
-            (Box::new(file), Some(size))
+            (Box::new(file), Until::Bytes(size))
         };
-        let bar = bar(&self.instance.instance, size);
+        let bar = bar(&self.instance.instance, until);
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let name = self.instance.instance.name();
         let (told, mut outcome) = oneshot::channel();
@@ -233,16 +233,27 @@ fn refuse_existing(path: &Path, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A bar for whoever looks at a terminal. It knows where the end is if it knows how long a file is.
-fn bar(instance: &InstanceId, size: Option<u64>) -> ProgressBar {
+/// How far a transfer can go.
+enum Until {
+    /// A hundred per cent.
+    Percent,
+    /// So many bytes.
+    Bytes(u64),
+    /// The end of a pipe.
+    Unknown,
+}
+
+/// A bar for whoever looks at a terminal.
+fn bar(instance: &InstanceId, until: Until) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let (bar, template) = match size {
-        Some(size) => {
+    let (bar, template) = match until {
+        Until::Percent => (ProgressBar::new(100), "{msg}  {wide_bar}  {percent}%  {eta}"),
+        Until::Bytes(size) => {
             (ProgressBar::new(size), "{msg}  {wide_bar}  {bytes} of {total_bytes}  {eta}")
         }
-        None => (ProgressBar::new_spinner(), "{spinner} {msg}  {bytes}  {bytes_per_sec}"),
+        Until::Unknown => (ProgressBar::new_spinner(), "{spinner} {msg}  {bytes}"),
     };
     let style = ProgressStyle::with_template(template).expect("the template is well-formed");
     bar.with_style(style).with_message(instance.name())
