@@ -12,6 +12,8 @@ use crate::domain::limits;
 use crate::server::{self, Config, Ending, ServerError, StoreKind};
 use crate::telemetry::{self, LogFormat, LogLevel};
 
+use super::DATA_DIR;
+
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -60,9 +62,6 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: LogLevel,
 }
-
-/// Where a server keeps its data that was not told where.
-const DATA_DIR: &str = "jet-session-data";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Store {

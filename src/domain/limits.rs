@@ -108,6 +108,10 @@ pub const TAKEN_NUMBERS: u64 = 1_000_000;
 /// Bytes of answered changes that wait for their late sync at most; more answers wait for room.
 pub const LAZY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Epochs that are left out when the floor of a directory is lost: more restores than the deleted
+/// instances of any directory have seen, and a small part of the 65,536 that there are.
+pub const EPOCHS_SKIPPED: u16 = 1_024;
+
 /// The newest format of logs, snapshots and backups that this release reads, and the one it writes.
 pub const LOG_FORMAT: u32 = 1;
 
