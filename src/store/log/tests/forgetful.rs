@@ -78,6 +78,8 @@ struct State {
     capacity: u64,
     /// Somebody is called before something gets this name, once.
     before_rename: Option<(PathBuf, Arc<dyn Fn() + Send + Sync>)>,
+    /// One bit is wrong of whatever is written to files that are created under such names.
+    spoils: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -102,6 +104,7 @@ struct Data {
     now: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<(u64, Write)>,
+    spoiled: bool,
 }
 
 #[derive(Clone)]
@@ -125,6 +128,7 @@ impl ForgetfulDisk {
             dead: false,
             capacity: u64::MAX,
             before_rename: None,
+            spoils: None,
         })))
     }
 
@@ -170,6 +174,11 @@ impl ForgetfulDisk {
         self.state().before_rename = Some((path.to_owned(), Arc::new(call)));
     }
 
+    /// Stores with one wrong bit whatever is written to new files whose names end like this.
+    pub(in crate::store::log) fn spoil(&self, ending: &'static str) {
+        self.state().spoils = Some(ending);
+    }
+
     /// What the power failing now leaves.
     pub(in crate::store::log) fn image(&self, kept: Kept) -> Self {
         let state = self.state();
@@ -199,7 +208,8 @@ impl ForgetfulDisk {
     pub(in crate::store::log) fn put(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.state();
         let node = state.nodes.len();
-        let data = Data { now: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+        let (now, durable) = (bytes.to_vec(), bytes.to_vec());
+        let data = Data { now, durable, ..Data::default() };
         state.nodes.push(Node::File(data));
         let (dir, name) = state.parent(path).unwrap();
         let dir = state.dir(dir).unwrap();
@@ -339,7 +349,7 @@ impl State {
             Node::File(data) => {
                 let durable = data.image(kept, random);
                 let now = durable.clone();
-                nodes.push(Node::File(Data { now, durable, pending: Vec::new() }));
+                nodes.push(Node::File(Data { now, durable, ..Data::default() }));
             }
             Node::Dir(dir) => {
                 nodes.push(Node::Dir(Dir::default()));
@@ -464,7 +474,10 @@ impl Disk for ForgetfulDisk {
     type File = ForgetfulFile;
 
     fn create(&self, path: &Path) -> io::Result<ForgetfulFile> {
-        let node = self.state().new_node(path, Node::File(Data::default()))?;
+        let spoils = self.state().spoils;
+        let spoiled = spoils.is_some_and(|ending| path.to_str().unwrap().ends_with(ending));
+        let data = Data { spoiled, ..Data::default() };
+        let node = self.state().new_node(path, Node::File(data))?;
         Ok(ForgetfulFile { disk: self.clone(), node })
     }
 
@@ -567,7 +580,12 @@ impl DiskFile for ForgetfulFile {
             end = end.and(Err(io::ErrorKind::StorageFull.into()));
         }
         let operation = state.operations;
-        state.data(self.node)?.write(operation, Write::Bytes(at, bytes[..size].to_vec()));
+        let mut bytes = bytes[..size].to_vec();
+        let data = state.data(self.node)?;
+        if data.spoiled {
+            bytes[size / 2] ^= 1;
+        }
+        data.write(operation, Write::Bytes(at, bytes));
         end
     }
 
