@@ -118,6 +118,9 @@ pub const LOG_FORMAT: u32 = 1;
 /// Largest chunk of a backup in bytes: one frame, well below what any gRPC client takes.
 pub const BACKUP_CHUNK_BYTES_MAX: usize = 32 * 1024;
 
+/// Owners that a snapshot lists before it begins the list anew: bounds what either side keeps.
+pub const OWNERS_LISTED_MAX: usize = 65_536;
+
 /// What a session can take in a snapshot at most, in bytes: eight labels and two owners with the
 /// longest names, and room to spare.
 pub const SESSION_BYTES_MAX: usize = 8 * 1024;
