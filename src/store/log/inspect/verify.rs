@@ -1,6 +1,6 @@
 //! Reads every byte of a data directory and says of each file what it holds, or what is wrong.
 //!
-//! The judgement is the server's own: [`recover::read`] decides whether an instance will be opened.
+//! The judgement is the server's own: `recover::read` decides whether an instance will be opened.
 //! Beside it everything is read that the server would not need today: history, the older snapshot,
 //! files that wait to be used. And the log is replayed from as far back as it goes, which must give
 //! exactly what each later snapshot holds.
