@@ -131,10 +131,9 @@ fn through_the_log(waiters: usize, seconds: u64) -> (f64, f64) {
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::Flush,
-            ready: false,
+            ready: true,
         };
         engine.create(wanted).await.expect("the first");
-        engine.initialize(&id).await.expect("it opens");
         let done = Arc::new(AtomicU64::new(0));
         for _ in 0..waiters {
             let begin = BeginSession { labels: Labels::default() };
@@ -322,7 +321,7 @@ fn record(id: &str) -> InstanceRecord {
         updated: Timestamp::default(),
         floor: Floor::default(),
         resting: Resting::Ready,
-        ended: Default::default(),
+        ended: Revision::ZERO,
     }
 }
 

@@ -66,6 +66,7 @@ pub struct Encoder {
     written: u64,
     sequence: u64,
     previous: u32,
+    owners: Owners,
 }
 
 /// The frame that comes next.
@@ -96,6 +97,7 @@ impl Encoder {
             sessions: Box::new(table.into_sessions()),
             sequence: 0,
             previous: 0,
+            owners: Owners::default(),
         }
     }
 
@@ -146,14 +148,17 @@ impl Encoder {
 
     /// As many sessions as fit into a frame, or the end.
     fn sessions(&mut self) -> Vec<u8> {
-        let mut message = pb::Sessions::default();
-        let mut owners = Owners::default();
+        if self.owners.known.len() > OWNERS_LISTED_MAX {
+            self.owners = Owners::default();
+        }
+        let owners_before = self.owners.count();
+        let mut message = pb::Sessions { owners_before, ..Default::default() };
         let mut bytes = 0;
-        while bytes + owners.bytes < FILLED {
+        while bytes + self.owners.bytes < FILLED {
             let Some(session) = self.sessions.next() else {
                 break;
             };
-            let session = write_session(&session, &mut owners);
+            let session = write_session(&session, &mut self.owners);
             bytes += session.encoded_len() + LENGTH_BYTES_MAX;
             message.sessions.push(session);
         }
@@ -162,7 +167,7 @@ impl Encoder {
             return self.frame(Kind::SnapshotEnd, &pb::SnapshotEnd { session_count: self.count });
         }
         self.written += message.sessions.len() as u64;
-        message.owners = owners.messages;
+        message.owners = self.owners.take();
         self.frame(Kind::Sessions, &message)
     }
 }
@@ -182,28 +187,43 @@ impl Iterator for Encoder {
     }
 }
 
+/// Owners that a snapshot lists before it begins the list anew: bounds what either side keeps.
+const OWNERS_LISTED_MAX: usize = 65_536;
+
 /// What a message takes beside its own bytes: its tag and its length.
 const LENGTH_BYTES_MAX: usize = 4;
 
-/// The owners that a frame names.
+/// Owners that the snapshot has listed. Sessions of one owner share its handle, and a handle is known
+/// by where it is: an owner with two handles is listed twice, which does no harm.
 #[derive(Default)]
 struct Owners {
-    messages: Vec<pb::Owner>,
-    known: HashMap<Owner, u32>,
+    known: HashMap<usize, (u32, Owner)>,
+    /// Those that the next frame lists.
+    new: Vec<pb::Owner>,
+    /// How many bytes that takes.
     bytes: usize,
 }
 
 impl Owners {
+    fn count(&self) -> u32 {
+        u32::try_from(self.known.len()).expect("the list is begun anew before")
+    }
+
     fn position(&mut self, owner: &Owner) -> u32 {
-        if let Some(position) = self.known.get(owner) {
-            return *position;
-        }
-        let position = u32::try_from(self.messages.len()).expect("a frame holds few owners");
-        let message = pb::Owner::from(owner);
-        self.bytes += message.encoded_len() + LENGTH_BYTES_MAX;
-        self.messages.push(message);
-        self.known.insert(owner.clone(), position);
-        position
+        let next = self.count();
+        // The handle is kept, so that nobody else comes to be where it is.
+        let (position, _) = self.known.entry(owner.address()).or_insert_with(|| {
+            let message = pb::Owner::from(owner);
+            self.bytes += message.encoded_len() + LENGTH_BYTES_MAX;
+            self.new.push(message);
+            (next, owner.clone())
+        });
+        *position
+    }
+
+    fn take(&mut self) -> Vec<pb::Owner> {
+        self.bytes = 0;
+        std::mem::take(&mut self.new)
     }
 }
 
@@ -368,6 +388,7 @@ struct Reading {
     about: About,
     count: u64,
     table: SessionTable,
+    owners: Vec<Owner>,
 }
 
 impl Decoder {
@@ -423,7 +444,7 @@ impl State {
             (State::Sessions(reading), Kind::Sessions)
                 if frame.header.revision == reading.table.revision().get() =>
             {
-                read_sessions(frame.payload, &mut reading.table).map_err(damaged)?;
+                reading.sessions(frame.payload).map_err(damaged)?;
                 if reading.table.len() as u64 > reading.count {
                     return Err(damaged(Damage::Contradiction));
                 }
@@ -480,49 +501,59 @@ fn begin(frame: &Frame<'_>, max: u64, at: u64) -> Result<Reading, NotASnapshot> 
     };
     let floor = record::floor(message.revision, message.sesid);
     let table = SessionTable::loading(floor, message.issued);
-    Ok(Reading { about, count: message.session_count, table })
+    Ok(Reading { about, count: message.session_count, table, owners: Vec::new() })
 }
 
-fn read_sessions(payload: &[u8], table: &mut SessionTable) -> Result<(), Damage> {
-    let message = pb::Sessions::decode(payload).map_err(Undecodable::from)?;
-    let owners = message.owners.into_iter().map(record::owner).collect::<Result<Vec<_>, _>>()?;
-    let owner = |position: u32| {
-        let owner = usize::try_from(position).ok().and_then(|position| owners.get(position));
-        owner.cloned().ok_or(Undecodable::Field("owner"))
-    };
-    for session in message.sessions {
-        let context = match session.context {
-            None => Context::NeverSet,
-            Some(pb::session::Context::WasReset(pb::ContextWasReset {})) => Context::Reset,
-            Some(pb::session::Context::Binding(binding)) => Context::Set(Binding {
-                context: record::context(binding.context)?,
-                owner: owner(binding.owner)?,
-                token: Revision::new(binding.token),
-                since: Timestamp::from_micros(binding.since_us),
-            }),
-        };
-        let transaction = match session.transaction {
-            None => None,
-            Some(open) => {
-                use pb::open_transaction::BoundTo;
-                let bound_to = match open.bound_to.ok_or(Undecodable::Field("bound_to"))? {
-                    BoundTo::Context(word) => TransactionOwner::Context(record::context(word)?),
-                    BoundTo::Thread(thread) => TransactionOwner::Thread(owner(thread)?),
-                };
-                Some(Box::new(record::at_level(open.level, bound_to)?))
-            }
-        };
-        let loaded = table.load(Session {
-            id: record::sesid(session.sesid)?,
-            labels: record::labels(session.labels)?,
-            created: Timestamp::from_micros(session.created_us),
-            revision: Revision::new(session.revision),
-            context,
-            transaction,
-        });
-        if !loaded {
+impl Reading {
+    fn sessions(&mut self, payload: &[u8]) -> Result<(), Damage> {
+        let Self { table, owners, .. } = self;
+        let message = pb::Sessions::decode(payload).map_err(Undecodable::from)?;
+        if message.owners_before == 0 {
+            owners.clear();
+        } else if usize::try_from(message.owners_before) != Ok(owners.len()) {
             return Err(Damage::Contradiction);
         }
+        for listed in message.owners {
+            owners.push(table.share(&record::owner(listed)?));
+        }
+        let owner = |position: u32| {
+            let owner = usize::try_from(position).ok().and_then(|position| owners.get(position));
+            owner.cloned().ok_or(Undecodable::Field("owner"))
+        };
+        for session in message.sessions {
+            let context = match session.context {
+                None => Context::NeverSet,
+                Some(pb::session::Context::WasReset(pb::ContextWasReset {})) => Context::Reset,
+                Some(pb::session::Context::Binding(binding)) => Context::Set(Binding {
+                    context: record::context(binding.context)?,
+                    owner: owner(binding.owner)?,
+                    token: Revision::new(binding.token),
+                    since: Timestamp::from_micros(binding.since_us),
+                }),
+            };
+            let transaction = match session.transaction {
+                None => None,
+                Some(open) => {
+                    use pb::open_transaction::BoundTo;
+                    let bound_to = match open.bound_to.ok_or(Undecodable::Field("bound_to"))? {
+                        BoundTo::Context(word) => TransactionOwner::Context(record::context(word)?),
+                        BoundTo::Thread(thread) => TransactionOwner::Thread(owner(thread)?),
+                    };
+                    Some(Box::new(record::at_level(open.level, bound_to)?))
+                }
+            };
+            let loaded = table.load(Session {
+                id: record::sesid(session.sesid)?,
+                labels: record::labels(session.labels)?,
+                created: Timestamp::from_micros(session.created_us),
+                revision: Revision::new(session.revision),
+                context,
+                transaction,
+            });
+            if !loaded {
+                return Err(Damage::Contradiction);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

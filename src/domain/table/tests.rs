@@ -159,10 +159,10 @@ fn a_table_is_read_back_as_it_was() {
 
     let mut loaded = SessionTable::loading(table.floor(), table.issued().to_vec());
     for session in table.after(None) {
-        // As a store would make them: no two owners share a handle.
+        // As a store does it: its own handles are exchanged for those that the table shares.
         let mut session = session.clone();
         if let Context::Set(binding) = &mut session.context {
-            binding.owner = owner("one");
+            binding.owner = loaded.share(&owner("one"));
         }
         assert!(loaded.load(session));
     }

@@ -25,6 +25,8 @@ use crate::store::snapshot::{About, Position};
 pub(super) const INSTANCES: &str = "instances";
 pub(super) const RECORD: &str = "instance";
 pub(super) const FLOOR: &str = "floor";
+/// The generation of a log that was not restored.
+pub(super) const FIRST_GENERATION: u64 = 1;
 /// How the name of an instance's directory ends until it is whole.
 pub(super) const NEW: &str = ".new";
 /// How the name of an instance's directory ends from when it is deleted on.
@@ -194,7 +196,7 @@ impl<D: Disk> Files<D> {
     pub(super) fn newest_log(&self, id: &InstanceId) -> Result<u64, Fault> {
         let dir = self.instance(id);
         let names = self.disk.list(&dir).map_err(Fault::io(&dir))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(FIRST_GENERATION))
     }
 
     /// Forgets an instance. Its files go as well as they can; the rest goes with the next start.

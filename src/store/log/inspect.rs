@@ -44,6 +44,7 @@ pub struct Inspection<D: Disk> {
 #[derive(Debug)]
 struct Place {
     dir: PathBuf,
+    generation: u64,
     /// Its record, or why there is none.
     record: Result<InstanceRecord, Fault>,
     /// Found in the log if the record does not tell.
@@ -99,7 +100,7 @@ impl<D: Disk> Inspection<D> {
                 let aside = !there(&name) && there(&moved);
                 let dir = home.join(if aside { &moved } else { &name });
                 let uid = Some(record.uid.clone());
-                Ok(Place { dir, record: Ok(record), uid, aside })
+                Ok(Place { dir, generation, record: Ok(record), uid, aside })
             }
             Err(fault) if fault.is_damage() => {
                 // If there are several, a restore or a repair was under way; the oldest is the one
@@ -110,7 +111,7 @@ impl<D: Disk> Inspection<D> {
                 };
                 let dir = home.join(generation.to_string());
                 let uid = uid_in(disk, &dir)?;
-                Ok(Place { dir, record: Err(fault), uid, aside: false })
+                Ok(Place { dir, generation, record: Err(fault), uid, aside: false })
             }
             Err(fault) => Err(fault),
         }

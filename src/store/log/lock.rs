@@ -42,7 +42,13 @@ impl DirLock {
     /// Makes the directory if it is not there, for its owner only, and takes it.
     pub fn make(dir: &Path) -> Result<Self, NotLocked> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|error| NotLocked::Io { path: dir.to_owned(), error })?;
+        made.map_err(|mut error| {
+            // The system's words are "File exists", which is what one expects of a directory.
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                error = io::ErrorKind::NotADirectory.into();
+            }
+            NotLocked::Io { path: dir.to_owned(), error }
+        })?;
         Self::take(dir)
     }
 
@@ -147,5 +153,16 @@ mod tests {
         assert!(refused.contains("another process"), "{refused}");
         drop(looks);
         assert!(DirLock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_said_to_be_no_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+
+        let NotLocked::Io { path, error } = DirLock::make(file.path()).unwrap_err() else {
+            panic!("nobody has it");
+        };
+
+        assert_eq!((&*path, error.kind()), (file.path(), io::ErrorKind::NotADirectory));
     }
 }

@@ -55,7 +55,7 @@ use crate::domain::id::InstanceId;
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
 use crate::domain::table::{Floor, SessionTable};
-use crate::store::log::catalog::Files;
+use crate::store::log::catalog::{FIRST_GENERATION, Files};
 use crate::store::log::disk::{Disk, RealDisk};
 use crate::store::log::fault::Fault;
 use crate::store::log::journal::OpenLog;
@@ -151,13 +151,12 @@ impl<D: Disk> Store for LogStore<D> {
 
     async fn create(&self, record: &InstanceRecord) -> Result<(), StoreError> {
         const DOING: &str = "creating an instance";
-        const FIRST: u64 = 1;
         if self.known(&record.id).is_some() {
             return Err(misuse(DOING, "the name is in use"));
         }
         let created = record.clone();
-        self.run(DOING, move |files| files.create(&created, FIRST)).await?;
-        self.know(&record.id, Some(Known { generation: FIRST, ..Known::default() }));
+        self.run(DOING, move |files| files.create(&created, FIRST_GENERATION)).await?;
+        self.know(&record.id, Some(Known { generation: FIRST_GENERATION, ..Known::default() }));
         Ok(())
     }
 
@@ -176,17 +175,18 @@ impl<D: Disk> Store for LogStore<D> {
         let hold = known.hold.lock_owned().await;
         let mut floor = self.floor.lock().await;
         let (id_there, before) = (id.clone(), *floor);
-        let raised = self
+        let (raised, deleted) = self
             .run(DOING, move |files| {
                 // Held until it is done, also if nobody waits for it.
                 let _hold = hold;
                 let raised = before.max(used(files, &id_there, before));
                 files.write_floor(raised)?;
-                files.delete(&id_there)?;
-                Ok(raised)
+                // From here on that is the floor, whatever becomes of the instance.
+                Ok((raised, files.delete(&id_there)))
             })
             .await?;
         *floor = raised;
+        deleted.map_err(|fault| fault.while_doing(DOING))?;
         self.know(id, None);
         Ok(raised)
     }
@@ -236,8 +236,8 @@ impl<D: Disk> Store for LogStore<D> {
                 // What is on disk decides, also about an instance whose record was damaged.
                 let (_, generation) = files.read_record(&record.id)?;
                 let (disk, dir) = (files.disk.clone(), files.log(&record.id, generation));
-                files.remove_other_logs(&record.id, generation);
                 let mut recovered = recover::read(&disk, &dir, &record, &progress)?;
+                files.remove_other_logs(&record.id, generation);
                 recover::mend(&disk, &dir, &mut recovered)?;
                 let uid = record.uid.clone();
                 let (cursor, at) = (recovered.cursor, dir.clone());

@@ -15,13 +15,17 @@ use crate::domain::instance::InstanceRecord;
 use crate::domain::table::SessionTable;
 use crate::store::Progress;
 use crate::store::frame;
+use crate::store::log::catalog::FIRST_GENERATION;
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
-use crate::store::log::scan::Cursor;
-use crate::store::log::segment::BLOCK_BYTES;
+use crate::store::log::scan::{Cursor, Reason};
+use crate::store::log::segment::{self, BLOCK_BYTES};
 use crate::store::log::walk::{Last, Walked, replay, walk};
 use crate::store::log::writer::{NEXT, UNFINISHED};
+
+/// How the name of a snapshot goes on that cannot be read.
+pub(super) const UNREADABLE: &str = ".unreadable";
 
 /// What a log tells of.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) replayed: u64,
     /// The size of the newest snapshot.
     pub(super) snapshot_bytes: u64,
+    /// Snapshots that cannot be read, newer than the one that was.
+    unreadable: Vec<PathBuf>,
     last: Option<Last>,
 }
 
@@ -44,7 +50,7 @@ pub(super) fn read<D: Disk>(
 ) -> Result<Recovered, Fault> {
     let names = disk.list(dir).map_err(Fault::io(dir))?;
     let mut meter = Meter::new(disk, dir, &names, progress);
-    let (mut table, from) = begin(disk, dir, &names, record, &mut meter)?;
+    let (mut table, unreadable, from) = begin(disk, dir, &names, record, &mut meter)?;
     let snapshot_bytes = meter.begin_log();
     let mut replayed = 0;
     let Walked { cursor, last } = walk(
@@ -58,7 +64,7 @@ pub(super) fn read<D: Disk>(
         },
         |read| meter.read(read),
     )?;
-    Ok(Recovered { table, cursor, replayed, snapshot_bytes, last })
+    Ok(Recovered { table, cursor, replayed, snapshot_bytes, unreadable, last })
 }
 
 /// Makes a log that was read ready to go on.
@@ -68,6 +74,12 @@ pub(super) fn mend<D: Disk>(disk: &D, dir: &Path, recovered: &mut Recovered) -> 
             let path = dir.join(name);
             disk.remove(&path).map_err(Fault::io(&path))?;
         }
+    }
+    for path in &recovered.unreadable {
+        // Out of the way, so that it does not count as one of the two that are kept.
+        let mut aside = path.clone().into_os_string();
+        aside.push(UNREADABLE);
+        disk.rename(path, Path::new(&aside)).map_err(Fault::io(path))?;
     }
     if recovered.cursor.sealed {
         return recovered.last.as_ref().map_or(Ok(()), |last| write_seal_anew(disk, last));
@@ -91,8 +103,9 @@ fn begin<D: Disk>(
     names: &[String],
     record: &InstanceRecord,
     meter: &mut Meter<'_>,
-) -> Result<(SessionTable, Cursor), Fault> {
+) -> Result<(SessionTable, Vec<PathBuf>, Cursor), Fault> {
     let mut unreadable = None;
+    let mut passed_over = Vec::new();
     for path in compact::snapshots(dir, names) {
         match compact::read_snapshot(disk, &path, |read| meter.read(read)) {
             Ok((about, table)) if about.uid == record.uid => {
@@ -102,9 +115,10 @@ fn begin<D: Disk>(
                     taken: about.taken,
                     sealed: about.position.sequence == 0,
                 };
-                return Ok((table, cursor));
+                return Ok((table, passed_over, cursor));
             }
             Ok(_) => {
+                passed_over.push(path.clone());
                 let error = crate::store::snapshot::NotASnapshot::Foreign;
                 unreadable.get_or_insert(Fault::Snapshot { path, error });
             }
@@ -117,6 +131,7 @@ fn begin<D: Disk>(
                     cause = crate::store::with_causes(&fault),
                     "a snapshot cannot be read; an older one is tried",
                 );
+                passed_over.push(path);
                 unreadable.get_or_insert(fault);
             }
         }
@@ -124,11 +139,18 @@ fn begin<D: Disk>(
     let beginning = Cursor { revision: record.floor.revision, sealed: true, ..Cursor::default() };
     match unreadable {
         // Without a snapshot everything must still be in the log.
-        Some(fault) if !names.iter().any(|name| *name == crate::store::log::segment::name(1)) => {
-            Err(fault)
+        Some(fault) if was_restored(dir) || !names.contains(&segment::name(1)) => Err(fault),
+        None if was_restored(dir) => {
+            Err(Fault::Segment { path: dir.to_owned(), at: 0, reason: Reason::Missing })
         }
-        Some(_) | None => Ok((SessionTable::above(record.floor), beginning)),
+        Some(_) | None => Ok((SessionTable::above(record.floor), passed_over, beginning)),
     }
+}
+
+/// Whether a log is not the first of its instance. Then it begins with the snapshot that was restored.
+fn was_restored(dir: &Path) -> bool {
+    let generation = dir.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    generation.is_some_and(|generation| generation > FIRST_GENERATION)
 }
 
 /// Writes the frames of the last segment to a new file and syncs it. Keeps what is cut off.

@@ -10,7 +10,7 @@ use crate::domain::id::{Revision, Uid};
 use crate::domain::limits::LOG_FORMAT;
 use crate::domain::table::Floor;
 use crate::proto::storage as pb;
-use crate::store::frame::{self, Header, Kind};
+use crate::store::frame::{self, Header, Kind, NotAFrame};
 use crate::store::log::scan::{Cursor, Reason};
 use crate::store::record;
 use crate::store::snapshot::Position;
@@ -114,6 +114,9 @@ pub(super) fn read_any_block(block: &[u8]) -> Result<(About, Uid), Reason> {
     }
     if block[size..].iter().any(|byte| *byte != 0) {
         return Err(Reason::OutOfPlace);
+    }
+    if block.len() != BLOCK_BYTES {
+        return Err(Reason::Frame(NotAFrame::Incomplete(BLOCK_BYTES)));
     }
     let before = Position { sequence, checksum: frame.header.previous };
     let about = About {

@@ -13,11 +13,11 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::table::SessionTable;
 use crate::store::Progress;
 use crate::store::frame::{Kind, NotAFrame};
-use crate::store::log::catalog::{DELETED, FLOOR, Files, INSTANCES, NEW, RECORD};
+use crate::store::log::catalog::{DELETED, FIRST_GENERATION, FLOOR, Files, INSTANCES, NEW, RECORD};
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
-use crate::store::log::recover;
+use crate::store::log::recover::{self, UNREADABLE};
 use crate::store::log::scan::{Cursor, End, Reason, Scan};
 use crate::store::log::segment::{self, BLOCK_BYTES};
 use crate::store::log::walk::{joins, read_about, replay, walk};
@@ -156,7 +156,7 @@ impl<D: Disk> Report<'_, D> {
     fn instance(&mut self, id: &InstanceId) -> Result<(), Fault> {
         let home = self.files().instance(id);
         let path = home.join(RECORD);
-        let Place { dir, record, uid, aside } = match self.inspection.locate(id) {
+        let Place { dir, generation, record, uid, aside } = match self.inspection.locate(id) {
             Ok(place) => place,
             Err(fault) => {
                 self.add(&path, Verdict::Refused(Trouble::needed(&fault)));
@@ -197,11 +197,17 @@ impl<D: Disk> Report<'_, D> {
             self.add_dir(&dir, Verdict::Refused(Trouble::needed(&nobody(&dir))));
             return Ok(());
         };
-        self.log(&dir, record.ok().as_ref(), &uid)
+        self.log(&dir, generation, record.ok().as_ref(), &uid)
     }
 
     /// A whole log.
-    fn log(&mut self, dir: &Path, record: Option<&InstanceRecord>, uid: &Uid) -> Result<(), Fault> {
+    fn log(
+        &mut self,
+        dir: &Path,
+        generation: u64,
+        record: Option<&InstanceRecord>,
+        uid: &Uid,
+    ) -> Result<(), Fault> {
         let disk = self.files().disk.clone();
         let names = match disk.list(dir) {
             Ok(names) => names,
@@ -265,12 +271,16 @@ impl<D: Disk> Report<'_, D> {
             let told = self.checked[first..]
                 .iter()
                 .any(|it| it.path == shown && matches!(it.verdict, Verdict::Refused(_)));
-            if !told {
-                self.add(refusal.path(), Verdict::Refused(Trouble::needed(&refusal)));
+            let verdict = Verdict::Refused(Trouble::needed(&refusal));
+            if refusal.path() == dir {
+                self.add_dir(dir, verdict);
+            } else if !told {
+                self.add(refusal.path(), verdict);
             }
             return Ok(());
         }
-        let floor = record.map(|record| record.floor);
+        // A log that was restored begins with a snapshot, and replaying it with that or a later one.
+        let floor = record.map(|record| record.floor).filter(|_| generation == FIRST_GENERATION);
         for (path, reason) in compare(&disk, dir, uid, &firsts, &snapshots, floor)? {
             let (error, at) = (JetErr::LogFileCorrupt, None);
             self.add(&path, Verdict::Refused(Trouble { error, at, reason, advice: KEEP }));
@@ -441,6 +451,8 @@ fn zeros<D: Disk>(disk: &D, path: &Path, spare: bool) -> Result<Verdict, Fault> 
 fn leftover(name: &str) -> Verdict {
     let why = if name.ends_with(UNFINISHED) || name == NEXT {
         "it was never finished; it is removed in time"
+    } else if name.ends_with(UNREADABLE) {
+        "a snapshot that could not be read; it can be removed"
     } else if name.ends_with(".torn") {
         "a copy of an append that was cut off; it can be removed"
     } else if name.contains(DAMAGED) {

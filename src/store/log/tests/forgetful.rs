@@ -194,6 +194,27 @@ impl ForgetfulDisk {
         self.state().collect(0, Path::new("/"), &mut files);
         files
     }
+
+    /// Puts this into a file, for good.
+    pub(in crate::store::log) fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.state();
+        let node = state.nodes.len();
+        let data = Data { now: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+        state.nodes.push(Node::File(data));
+        let (dir, name) = state.parent(path).unwrap();
+        let dir = state.dir(dir).unwrap();
+        dir.now.insert(name.clone(), node);
+        dir.durable.insert(name, node);
+    }
+
+    /// Takes a file away, for good.
+    pub(in crate::store::log) fn take(&self, path: &Path) {
+        let mut state = self.state();
+        let (dir, name) = state.parent(path).unwrap();
+        let dir = state.dir(dir).unwrap();
+        dir.now.remove(&name).unwrap();
+        dir.durable.remove(&name);
+    }
 }
 
 impl State {

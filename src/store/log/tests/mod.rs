@@ -4,8 +4,10 @@
 //! - [`ledger`]: what was acknowledged, and so must be found again
 //! - [`server`]: a server that does as it is told, and is found out
 //! - [`crashes`], [`failures`], [`full`]: the power fails, an operation fails, the disk is full
+//! - [`damage`]: files are not what was written
 
 mod crashes;
+mod damage;
 mod failures;
 pub(in crate::store::log) mod forgetful;
 mod full;
@@ -22,7 +24,7 @@ use crate::store::log::{LogStore, Sizes, Work};
 /// Everything so small that a few batches fill it.
 pub(in crate::store::log) const SMALL: Sizes = Sizes {
     segment_first: 6 * 1024,
-    segment_max: 16 * 1024,
+    segment_max: 8 * 1024,
     reserve: 6 * 1024,
     snapshot_log_min: 2 * 1024,
     history_max: 8 * 1024,

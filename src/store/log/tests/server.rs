@@ -10,14 +10,14 @@ use super::SMALL;
 use super::forgetful::{ForgetfulDisk, Random};
 use super::ledger::{Found, Instance, World};
 use crate::domain::event::{Change, SessionEvent};
-use crate::domain::id::{ContextValue, Labels, Owner, Principal, SessionId, Uid};
+use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::LAZY_SYNC_MS_MAX;
 use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
-use crate::store::log::{LogJournal, LogStore, Work};
+use crate::store::log::{LogJournal, LogStore, Sizes, Work};
 use crate::store::{Journal, Opened, Progress, Store, StoreError};
 
 /// Something to do, for the instance of this name where it has one.
@@ -45,6 +45,7 @@ pub(super) enum Step {
 pub(super) struct Server {
     pub(super) disk: ForgetfulDisk,
     store: LogStore<ForgetfulDisk>,
+    sizes: Sizes,
     journals: BTreeMap<&'static str, (LogJournal<ForgetfulDisk>, SessionTable)>,
     /// What was acknowledged.
     pub(super) world: World,
@@ -68,9 +69,15 @@ impl From<StoreError> for Failed {
 impl Server {
     /// A server on this disk that has not loaded anything yet.
     pub(super) fn new(disk: &ForgetfulDisk, seed: u64) -> Self {
+        Self::sized(disk, seed, SMALL)
+    }
+
+    /// The same with logs of these sizes.
+    pub(super) fn sized(disk: &ForgetfulDisk, seed: u64, sizes: Sizes) -> Self {
         Self {
             disk: disk.clone(),
-            store: store(disk),
+            store: store(disk, sizes),
+            sizes,
             journals: BTreeMap::new(),
             world: World::default(),
             perhaps: None,
@@ -140,7 +147,7 @@ impl Server {
             }
             Step::Restart => {
                 self.journals.clear();
-                self.store = store(&self.disk);
+                self.store = store(&self.disk, self.sizes);
                 let catalog = self.store.load().await?;
                 if catalog.damaged.is_empty() { Ok(()) } else { Err(Failed) }
             }
@@ -253,6 +260,15 @@ pub(super) async fn recover_one_of(disk: &ForgetfulDisk, worlds: &[&World]) -> S
 pub(super) const NAMES: [&str; 3] = ["flush", "lazy", "other"];
 
 impl Server {
+    /// Takes what was found for what there is.
+    pub(super) fn adopt(&mut self, found: &Found) {
+        self.world.floor = found.floor;
+        for (name, (record, table)) in &found.instances {
+            let instance = Instance::new(record.clone(), table.clone());
+            self.world.instances.insert(name.clone(), instance);
+        }
+    }
+
     /// The journal of an instance that is open.
     pub(super) fn journal(&mut self, name: &str) -> &mut LogJournal<ForgetfulDisk> {
         &mut self.journals.get_mut(name).unwrap().0
@@ -281,8 +297,8 @@ async fn assert_latched(
     }
 }
 
-fn store(disk: &ForgetfulDisk) -> LogStore<ForgetfulDisk> {
-    LogStore::new(disk.clone(), Path::new("/"), Work::Inline).with_sizes(SMALL)
+fn store(disk: &ForgetfulDisk, sizes: Sizes) -> LogStore<ForgetfulDisk> {
+    LogStore::new(disk.clone(), Path::new("/"), Work::Inline).with_sizes(sizes)
 }
 
 pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> InstanceRecord {
@@ -296,7 +312,7 @@ pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> Instan
         updated: Timestamp::from_micros(2),
         floor,
         resting: Resting::Ready,
-        ended: Default::default(),
+        ended: Revision::ZERO,
     }
 }
 
