@@ -4,7 +4,7 @@
 //! refusal: it keeps what can be read, says what is lost, and puts aside whatever it replaces.
 //! Whoever uses this holds the [`DirLock`].
 //!
-//! - [`verify`]: what each file holds, and whether a server will open it
+//! - [`verify`], `read`: what each file holds, and whether a server will open it
 //! - [`dump`]: what happened, event by event
 //! - `salvage`: what can be kept of a damaged log
 //! - [`repair`]: a log that can be opened again
@@ -13,6 +13,7 @@
 //! [`DirLock`]: crate::store::log::lock::DirLock
 
 pub mod dump;
+mod read;
 pub mod repair;
 mod salvage;
 pub mod verify;
