@@ -51,7 +51,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(number: u32) -> Option<Self> {
+    /// The kind with this number.
+    pub(super) fn of(number: u32) -> Option<Self> {
         use Kind::{
             Changes, Floor, Instance, Numbers, Seal, Segment, Sessions, Snapshot, SnapshotEnd,
         };

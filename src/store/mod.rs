@@ -13,11 +13,15 @@
 //!   and as whole snapshots, of which backups are made too
 
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod log;
 pub mod memory;
 mod record;
 pub mod snapshot;
 
+#[cfg(test)]
+mod arbitrary;
 #[cfg(test)]
 pub(crate) mod conformance;
 

@@ -320,3 +320,22 @@ pub(super) fn read_numbers(payload: &[u8]) -> Decoded<Floor> {
     let message = pb::Numbers::decode(payload)?;
     Ok(floor(message.revision, message.sesid))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::arbitrary;
+
+    proptest! {
+        #[test]
+        fn changes_are_read_as_they_were_written(changes in arbitrary::changes(12)) {
+            let mut bytes = Vec::new();
+            write_changes(&changes, &mut bytes);
+
+            prop_assert_eq!(count_changes(&bytes), Ok(changes.len() as u64));
+            prop_assert_eq!(read_changes(&bytes, changes[0].revision), Ok(changes));
+        }
+    }
+}

@@ -24,7 +24,7 @@ use crate::store::frame::{self, Frame, HEADER_BYTES, Header, Kind, NotAFrame};
 use crate::store::record::{self, Undecodable};
 
 /// Every checksum of a snapshot begins with this. Which instance it is of is told by its first frame.
-const SALT: u32 = 0x534E_4150;
+pub(super) const SALT: u32 = 0x534E_4150;
 
 /// Sessions are added to a frame until its payload has this size: whatever comes last still fits.
 const FILLED: usize = BACKUP_CHUNK_BYTES_MAX - HEADER_BYTES - frame::ALIGNMENT - SESSION_BYTES_MAX;
@@ -555,5 +555,40 @@ impl Reading {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::arbitrary;
+
+    proptest! {
+        #[test]
+        fn a_table_is_read_as_it_was_written_in_pieces_of_any_size(
+            table in arbitrary::table(),
+            taken: (u64, u64),
+            sizes in prop::collection::vec(1_usize..3_000, 1..8),
+        ) {
+            let about = About {
+                instance: "main".parse().unwrap(),
+                uid: Uid::new("c0ffee"),
+                created: Timestamp::from_micros(3),
+                position: Position { sequence: 4, checksum: 5 },
+                taken: record::floor(taken.0, taken.1),
+            };
+            let bytes: Vec<u8> = Encoder::new(about.clone(), table.clone()).flatten().collect();
+            let mut decoder = Decoder::new(1_000);
+            let mut rest = bytes.as_slice();
+            for size in sizes.into_iter().cycle() {
+                let (piece, behind) = rest.split_at(size.min(rest.len()));
+                decoder.push(piece).unwrap();
+                rest = behind;
+                if rest.is_empty() { break; }
+            }
+            prop_assert_eq!(decoder.finish(), Ok((about, table)));
+        }
     }
 }

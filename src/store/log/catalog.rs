@@ -24,9 +24,9 @@ use crate::store::snapshot::{About, Position};
 
 pub(super) const INSTANCES: &str = "instances";
 pub(super) const RECORD: &str = "instance";
-pub(super) const FLOOR: &str = "floor";
 /// The generation of a log that was not restored.
 pub(super) const FIRST_GENERATION: u64 = 1;
+pub(super) const FLOOR: &str = "floor";
 /// How the name of an instance's directory ends until it is whole.
 pub(super) const NEW: &str = ".new";
 /// How the name of an instance's directory ends from when it is deleted on.

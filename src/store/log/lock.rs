@@ -138,6 +138,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_said_to_be_no_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+
+        let NotLocked::Io { path, error } = DirLock::make(file.path()).unwrap_err() else {
+            panic!("nobody has it");
+        };
+
+        assert_eq!((&*path, error.kind()), (file.path(), io::ErrorKind::NotADirectory));
+    }
+
+    #[test]
     fn who_only_looks_keeps_servers_out_and_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         drop(DirLock::look(dir.path()).unwrap());
@@ -153,16 +164,5 @@ mod tests {
         assert!(refused.contains("another process"), "{refused}");
         drop(looks);
         assert!(DirLock::take(dir.path()).is_ok());
-    }
-
-    #[test]
-    fn a_file_is_said_to_be_no_directory() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-
-        let NotLocked::Io { path, error } = DirLock::make(file.path()).unwrap_err() else {
-            panic!("nobody has it");
-        };
-
-        assert_eq!((&*path, error.kind()), (file.path(), io::ErrorKind::NotADirectory));
     }
 }

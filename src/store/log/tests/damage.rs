@@ -259,6 +259,17 @@ async fn one_of_two_snapshots_is_enough() {
             disk.put(older, newer_bytes);
         })
         .await;
+    let mut server = Server::new(&ForgetfulDisk::new(), 12);
+    let steps = [Restart, Create("other", Durability::Flush), Open("other")];
+    server.run(&steps).await.unwrap();
+    server.run(&[Commit("other", 12); 30]).await.unwrap();
+    let is_snapshot = |path: &Path| path.extension().is_some_and(|end| end == "snap");
+    let (_, foreign) =
+        server.disk.files().into_iter().rfind(|(path, _)| is_snapshot(path)).unwrap();
+    let newest = newer.with_file_name("00000000000000999999.snap");
+    for place in [newer, &newest] {
+        written.check(all, "a foreign one", |disk| disk.put(place, &foreign)).await;
+    }
     written
         .check(Refused(MISSING), "both gone", |disk| {
             disk.take(older);

@@ -5,6 +5,8 @@
 //! - [`server`]: a server that does as it is told, and is found out
 //! - [`crashes`], [`failures`], [`full`]: the power fails, an operation fails, the disk is full
 //! - [`damage`]: files are not what was written
+//! - [`random`]: any commands at all, on this store and on the plainest one
+//! - [`released`]: files that releases wrote
 
 mod crashes;
 mod damage;
@@ -12,6 +14,8 @@ mod failures;
 pub(in crate::store::log) mod forgetful;
 mod full;
 mod ledger;
+mod random;
+mod released;
 mod server;
 
 use std::sync::Mutex;
