@@ -217,6 +217,9 @@ fn a_damaged_log_is_served_again_after_its_loss_is_accepted() {
     assert!(server.ask(&["session", "list"]).contains("main/1"));
     let token = server.ask(&["session", "set", "1", "--thread", "b", "7"]);
     assert_eq!(token.trim().parse::<u64>().unwrap(), (1 << 48) + 1, "no token comes twice");
+    let info = server.ask(&["server-info", "--json"]);
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["logFormat"], 1);
     server.end();
 }
 

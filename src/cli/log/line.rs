@@ -151,7 +151,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => word(text),
         Value::Object(pairs) => {
-            let pairs = pairs.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            let pairs = pairs.iter().map(|(key, value)| format!("{}={}", word(key), plain(value)));
             pairs.collect::<Vec<_>>().join(",")
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),

@@ -4,7 +4,7 @@
 //! refusal: it keeps what can be read, says what is lost, and puts aside whatever it replaces.
 //! Whoever uses this holds the [`DirLock`].
 //!
-//! - [`verify`]: what each file holds, and whether a server will open it
+//! - [`verify`], `read`: what each file holds, and whether a server will open it
 //! - [`dump`]: what happened, event by event
 //! - `salvage`: what can be kept of a damaged log
 //! - [`repair`]: a log that can be opened again
@@ -13,6 +13,7 @@
 //! [`DirLock`]: crate::store::log::lock::DirLock
 
 pub mod dump;
+mod read;
 pub mod repair;
 mod salvage;
 pub mod verify;
@@ -44,6 +45,7 @@ pub struct Inspection<D: Disk> {
 #[derive(Debug)]
 struct Place {
     dir: PathBuf,
+    generation: u64,
     /// Its record, or why there is none.
     record: Result<InstanceRecord, Fault>,
     /// Found in the log if the record does not tell.
@@ -99,7 +101,7 @@ impl<D: Disk> Inspection<D> {
                 let aside = !there(&name) && there(&moved);
                 let dir = home.join(if aside { &moved } else { &name });
                 let uid = Some(record.uid.clone());
-                Ok(Place { dir, record: Ok(record), uid, aside })
+                Ok(Place { dir, generation, record: Ok(record), uid, aside })
             }
             Err(fault) if fault.is_damage() => {
                 // If there are several, a restore or a repair was under way; the oldest is the one
@@ -110,7 +112,7 @@ impl<D: Disk> Inspection<D> {
                 };
                 let dir = home.join(generation.to_string());
                 let uid = uid_in(disk, &dir)?;
-                Ok(Place { dir, record: Err(fault), uid, aside: false })
+                Ok(Place { dir, generation, record: Err(fault), uid, aside: false })
             }
             Err(fault) => Err(fault),
         }

@@ -31,6 +31,8 @@
 mod catalog;
 mod compact;
 pub mod disk;
+#[cfg(test)]
+mod example;
 pub mod fault;
 pub mod inspect;
 mod journal;

@@ -25,7 +25,7 @@ use crate::store::log::walk::{Last, Walked, replay, walk};
 use crate::store::log::writer::{NEXT, UNFINISHED};
 
 /// How the name of a snapshot goes on that cannot be read.
-const UNREADABLE: &str = ".unreadable";
+pub(super) const UNREADABLE: &str = ".unreadable";
 
 /// What a log tells of.
 #[derive(Debug)]

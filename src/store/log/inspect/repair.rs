@@ -100,7 +100,7 @@ impl<D: Disk> Inspection<D> {
 
     /// What has to be done about an instance, if anything has.
     pub fn plan(&self, id: &InstanceId) -> Result<Option<Plan>, Fault> {
-        let Place { dir, record, uid, aside } = self.locate(id)?;
+        let Place { dir, generation, record, uid, aside } = self.locate(id)?;
         let disk = &self.files.disk;
         let mut faults = Vec::new();
         if let Ok(record) = &record
@@ -115,7 +115,7 @@ impl<D: Disk> Inspection<D> {
         let path = self.files.instance(id).join(RECORD);
         let uid = uid.ok_or_else(|| nobody(&path))?;
         let floor = record.as_ref().ok().map(|record| record.floor);
-        let saved = salvage(disk, &dir, &uid, floor)?;
+        let saved = salvage(disk, &dir, generation, &uid, floor)?;
         let kept = kept(&saved, self);
         let mut lost = lost(&saved);
         let used = saved.table.floor().max(saved.taken).max(floor.unwrap_or_default());
@@ -200,7 +200,7 @@ impl<D: Disk> Inspection<D> {
 
     /// A floor above every number that an instance is known to have used.
     fn used(&self, id: &InstanceId) -> Result<Floor, Fault> {
-        let Place { dir, record, uid, .. } = match self.locate(id) {
+        let Place { dir, generation, record, uid, .. } = match self.locate(id) {
             Err(fault) if fault.is_damage() => return Ok(Floor::default()),
             place => place?,
         };
@@ -208,7 +208,7 @@ impl<D: Disk> Inspection<D> {
             return Ok(Floor::default());
         };
         let floor = record.ok().map(|record| record.floor);
-        let saved = salvage(&self.files.disk, &dir, &uid, floor)?;
+        let saved = salvage(&self.files.disk, &dir, generation, &uid, floor)?;
         Ok(saved.table.floor().max(saved.taken).max(floor.unwrap_or_default()))
     }
 

@@ -11,6 +11,7 @@ use crate::domain::limits::SESSIONS_MAX;
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
 use crate::store::frame::{Frame, Kind, NotAFrame};
+use crate::store::log::catalog::FIRST_GENERATION;
 use crate::store::log::compact;
 use crate::store::log::disk::Disk;
 use crate::store::log::fault::Fault;
@@ -58,6 +59,7 @@ pub(super) struct Lost {
 pub(super) fn salvage<D: Disk>(
     disk: &D,
     dir: &Path,
+    generation: u64,
     uid: &Uid,
     floor: Option<Floor>,
 ) -> Result<Salvage, Fault> {
@@ -70,7 +72,7 @@ pub(super) fn salvage<D: Disk>(
         }
     };
     let Begun { mut table, from, base, created } =
-        begin(disk, dir, &names, uid, floor, &mut faults)?;
+        begin(disk, dir, &names, generation, uid, floor, &mut faults)?;
     let firsts = needed(&names, from);
     let mut walk = Walk { disk, dir, uid, from, cursor: from, faults };
     let stopped = walk.follow(&firsts, &mut table)?;
@@ -109,6 +111,7 @@ fn begin<D: Disk>(
     disk: &D,
     dir: &Path,
     names: &[String],
+    generation: u64,
     uid: &Uid,
     floor: Option<Floor>,
     faults: &mut Vec<Fault>,
@@ -129,25 +132,27 @@ fn begin<D: Disk>(
             Err(fault) => keep_going(faults, fault)?,
         }
     }
-    let had_snapshots = !faults.is_empty();
     let created = Timestamp::default();
     let first = names.iter().find_map(|name| segment::first_of(name));
+    // A log that was restored begins with a snapshot.
+    let whole = generation == FIRST_GENERATION
+        && first.map_or_else(|| faults.is_empty(), |first| first == 1);
+    let base = if whole { Base::Beginning } else { Base::Middle };
+    if base == Base::Middle && faults.is_empty() {
+        let path = first.map_or(dir.to_owned(), |first| dir.join(segment::name(first)));
+        faults.push(Fault::Segment { path, at: 0, reason: Reason::Missing });
+    }
     let above = |floor: Floor, base| {
         let from = Cursor { revision: floor.revision, sealed: true, ..Cursor::default() };
         Begun { table: SessionTable::above(floor), from, base, created }
     };
     let Some(first) = first else {
-        let base = if had_snapshots { Base::Middle } else { Base::Beginning };
         return Ok(above(floor.unwrap_or_default(), base));
     };
-    if let Some(floor) = floor.filter(|_| first == 1) {
-        return Ok(above(floor, Base::Beginning));
+    if let Some(floor) = floor.filter(|_| base == Base::Beginning) {
+        return Ok(above(floor, base));
     }
-    let base = if first == 1 { Base::Beginning } else { Base::Middle };
     let path = dir.join(segment::name(first));
-    if base == Base::Middle {
-        faults.push(Fault::Segment { path: path.clone(), at: 0, reason: Reason::Missing });
-    }
     let file = disk.open(&path).map_err(Fault::io(&path))?;
     match read_about(&file, &path, uid) {
         Ok(about) => {

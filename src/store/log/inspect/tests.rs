@@ -322,6 +322,32 @@ async fn without_any_snapshot_or_beginning_only_later_sessions_are_kept() {
 }
 
 #[tokio::test]
+async fn a_restored_log_rests_on_the_snapshot_that_it_began_with() {
+    let made = made(true).await;
+    let store = LogStore::new(RealDisk, made.dir.path(), Work::Inline);
+    store.load().await.unwrap();
+    store.replace(&record("a"), fold(&made.all)).await.unwrap();
+    for n in [10, 11] {
+        let mut journal = store.open(&record("a"), Progress::ignored()).await.unwrap().journal;
+        journal.commit(&begin_and_set(2 * n - 1, n)).await.unwrap();
+        journal.close().await.unwrap();
+        write_snapshot(&made.path("instances/a/2"));
+    }
+    let whole = made.copy();
+    fs::remove_file(whole.path("instances/a/2/00000000000000000018.snap")).unwrap();
+    assert_eq!(unsound(&whole.verified()), Vec::<&Checked>::new(), "there are later ones");
+
+    for revision in [18, 20, 22] {
+        fs::remove_file(made.path(&format!("instances/a/2/{revision:020}.snap"))).unwrap();
+    }
+    assert!(made.copy().opened().await.is_err());
+    assert_eq!(refused(&made.verified()).len(), 1);
+    let table = made.repaired().await;
+    let sessions: Vec<u64> = table.after(None).map(|session| session.id.get()).collect();
+    assert_eq!(sessions, [10, 11], "those that began since");
+}
+
+#[tokio::test]
 async fn a_lost_record_is_made_anew() {
     for damage in ["flip", "remove"] {
         let made = made(true).await;

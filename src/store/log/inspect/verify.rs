@@ -1,6 +1,6 @@
 //! Reads every byte of a data directory and says of each file what it holds, or what is wrong.
 //!
-//! The judgement is the server's own: [`recover::read`] decides whether an instance will be opened.
+//! The judgement is the server's own: `recover::read` decides whether an instance will be opened.
 //! Beside it everything is read that the server would not need today: history, the older snapshot,
 //! files that wait to be used. And the log is replayed from as far back as it goes, which must give
 //! exactly what each later snapshot holds.
@@ -10,21 +10,16 @@ use std::path::{Path, PathBuf};
 use crate::domain::id::{InstanceId, Uid};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
-use crate::domain::table::SessionTable;
 use crate::store::Progress;
-use crate::store::frame::{Kind, NotAFrame};
-use crate::store::log::catalog::{DELETED, FLOOR, Files, INSTANCES, NEW, RECORD};
+use crate::store::log::catalog::{DELETED, FIRST_GENERATION, FLOOR, Files, INSTANCES, NEW, RECORD};
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
-use crate::store::log::recover;
-use crate::store::log::scan::{Cursor, End, Reason, Scan};
-use crate::store::log::segment::{self, BLOCK_BYTES};
-use crate::store::log::walk::{joins, read_about, replay, walk};
+use crate::store::log::recover::{self, UNREADABLE};
+use crate::store::log::segment::{BLOCK_BYTES, first_of, name as segment_name};
 use crate::store::log::writer::{NEXT, RESERVE, SPARE, UNFINISHED};
-use crate::store::record;
-use crate::store::snapshot::{About, NotASnapshot};
 
+use super::read::{compare, segment, snapshot};
 use super::{DAMAGED, Inspection, Place, nobody};
 
 /// A file, or a directory that is only named, and what was found.
@@ -156,7 +151,7 @@ impl<D: Disk> Report<'_, D> {
     fn instance(&mut self, id: &InstanceId) -> Result<(), Fault> {
         let home = self.files().instance(id);
         let path = home.join(RECORD);
-        let Place { dir, record, uid, aside } = match self.inspection.locate(id) {
+        let Place { dir, generation, record, uid, aside } = match self.inspection.locate(id) {
             Ok(place) => place,
             Err(fault) => {
                 self.add(&path, Verdict::Refused(Trouble::needed(&fault)));
@@ -197,11 +192,17 @@ impl<D: Disk> Report<'_, D> {
             self.add_dir(&dir, Verdict::Refused(Trouble::needed(&nobody(&dir))));
             return Ok(());
         };
-        self.log(&dir, record.ok().as_ref(), &uid)
+        self.log(&dir, generation, record.ok().as_ref(), &uid)
     }
 
     /// A whole log.
-    fn log(&mut self, dir: &Path, record: Option<&InstanceRecord>, uid: &Uid) -> Result<(), Fault> {
+    fn log(
+        &mut self,
+        dir: &Path,
+        generation: u64,
+        record: Option<&InstanceRecord>,
+        uid: &Uid,
+    ) -> Result<(), Fault> {
         let disk = self.files().disk.clone();
         let names = match disk.list(dir) {
             Ok(names) => names,
@@ -234,9 +235,9 @@ impl<D: Disk> Report<'_, D> {
             }
         }
         let mut before = None;
-        let firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+        let firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
         for (n, first) in firsts.iter().enumerate() {
-            let path = dir.join(segment::name(*first));
+            let path = dir.join(segment_name(*first));
             let is_last = n + 1 == firsts.len();
             match segment(&disk, &path, *first, uid, before, is_last) {
                 Ok((what, cursor)) => {
@@ -251,7 +252,7 @@ impl<D: Disk> Report<'_, D> {
         }
         for name in &names {
             let path = dir.join(name);
-            if segment::first_of(name).is_some() || compact::revision_of(name).is_some() {
+            if first_of(name).is_some() || compact::revision_of(name).is_some() {
                 continue;
             }
             let found = match name.as_str() {
@@ -265,152 +266,22 @@ impl<D: Disk> Report<'_, D> {
             let told = self.checked[first..]
                 .iter()
                 .any(|it| it.path == shown && matches!(it.verdict, Verdict::Refused(_)));
-            if !told {
-                self.add(refusal.path(), Verdict::Refused(Trouble::needed(&refusal)));
+            let verdict = Verdict::Refused(Trouble::needed(&refusal));
+            if refusal.path() == dir {
+                self.add_dir(dir, verdict);
+            } else if !told {
+                self.add(refusal.path(), verdict);
             }
             return Ok(());
         }
-        let floor = record.map(|record| record.floor);
+        // A log that was restored begins with a snapshot, and replaying it with that or a later one.
+        let floor = record.map(|record| record.floor).filter(|_| generation == FIRST_GENERATION);
         for (path, reason) in compare(&disk, dir, uid, &firsts, &snapshots, floor)? {
             let (error, at) = (JetErr::LogFileCorrupt, None);
             self.add(&path, Verdict::Refused(Trouble { error, at, reason, advice: KEEP }));
         }
         Ok(())
     }
-}
-
-/// Reads a snapshot to its end.
-fn snapshot(disk: &impl Disk, path: &Path, uid: &Uid) -> Result<(About, SessionTable), Fault> {
-    let (about, table) = compact::read_snapshot(disk, path, |_| ())?;
-    let named = path.file_name().and_then(|name| compact::revision_of(name.to_str()?));
-    if about.uid != *uid || named != Some(table.revision()) {
-        return Err(Fault::Snapshot { path: path.to_owned(), error: NotASnapshot::Foreign });
-    }
-    Ok((about, table))
-}
-
-/// Reads a segment to its end. Answers what it holds, and where the log is behind it.
-fn segment<D: Disk>(
-    disk: &D,
-    path: &Path,
-    first: u64,
-    uid: &Uid,
-    before: Option<Cursor>,
-    is_last: bool,
-) -> Result<(String, Cursor), Fault> {
-    let damaged = |at, reason| Fault::Segment { path: path.to_owned(), at, reason };
-    let file = disk.open(path).map_err(Fault::io(path))?;
-    let about = read_about(&file, path, uid)?;
-    if about.first() != first {
-        return Err(damaged(0, Reason::OutOfPlace));
-    }
-    if let Some(before) = before {
-        joins(&about, &before).map_err(|reason| damaged(0, reason))?;
-    }
-    let begin = Cursor { sealed: false, ..about.cursor() };
-    let mut scan = Scan::new(&file, &about, begin).map_err(Fault::io(path))?;
-    let (mut frames, mut changes) = (0_u64, 0_u64);
-    let end = loop {
-        let at = scan.at();
-        match scan.step().map_err(Fault::io(path))? {
-            Ok(frame) => {
-                frames += 1;
-                if frame.header.kind == Kind::Changes {
-                    let first = crate::domain::id::Revision::new(frame.header.revision);
-                    let read = record::read_changes(frame.payload, first);
-                    let read = read.map_err(|_| damaged(at, Reason::Undecodable))?;
-                    changes += read.len() as u64;
-                }
-            }
-            Err(end) => break end,
-        }
-    };
-    let (cursor, at) = (scan.cursor(), scan.at());
-    let mut what = format!("{frames} frames with {changes} changes");
-    if frames > 0 {
-        what.push_str(&format!(", up to revision {}", cursor.revision));
-    }
-    match end {
-        End::Clean if cursor.sealed => what.push_str(", sealed"),
-        End::Clean => {}
-        End::Torn { until } if is_last => what.push_str(&format!(
-            "; bytes {at} to {until} are of an append that was never acknowledged, and the next \
-             start cuts them off"
-        )),
-        // Another segment was begun, so everything in this one had been synced.
-        End::Torn { .. } => return Err(damaged(at, Reason::Frame(NotAFrame::Foreign))),
-        End::Corrupt(reason) => return Err(damaged(at, reason)),
-    }
-    Ok((what, cursor))
-}
-
-/// Replays the log from as far back as it goes. Answers which snapshots hold something else.
-fn compare<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    uid: &Uid,
-    firsts: &[u64],
-    snapshots: &[(PathBuf, About)],
-    floor: Option<crate::domain::table::Floor>,
-) -> Result<Vec<(PathBuf, String)>, Fault> {
-    let from_log = snapshots.iter().all(|(_, about)| about.position.sequence > 0);
-    let (mut table, from, later) = match (floor, snapshots) {
-        (Some(floor), _) if from_log && firsts.first() == Some(&1) => {
-            let from = Cursor { revision: floor.revision, sealed: true, ..Cursor::default() };
-            (SessionTable::above(floor), from, snapshots)
-        }
-        (_, [(oldest, _), later @ ..]) => {
-            let (about, table) = compact::read_snapshot(disk, oldest, |_| ())?;
-            let from = Cursor {
-                position: about.position,
-                revision: table.revision(),
-                taken: about.taken,
-                sealed: about.position.sequence == 0,
-            };
-            (table, from, later)
-        }
-        (_, []) => return Ok(Vec::new()),
-    };
-    let mut differ = Vec::new();
-    let mut later = later.iter().peekable();
-    let walked = walk(
-        disk,
-        dir,
-        uid,
-        from,
-        |frame, seen| {
-            replay(frame, seen.taken, &mut table)?;
-            while let Some((path, about)) =
-                later.next_if(|(_, about)| about.position.sequence == frame.header.sequence)
-            {
-                let same = compact::read_snapshot(disk, path, |_| ()).is_ok_and(|(_, held)| {
-                    let mut table = table.clone();
-                    if held.revision() != table.revision() {
-                        table.raise(about.taken);
-                    }
-                    about.position.checksum == frame.checksum && tell_the_same(&held, &table)
-                });
-                if !same {
-                    let what = "it holds other sessions than the log tells of at its revision";
-                    differ.push((path.clone(), what.to_owned()));
-                }
-            }
-            Ok(())
-        },
-        |_| (),
-    );
-    match walked {
-        // Damage before the newest snapshot has been told, and nothing behind it can be compared.
-        Ok(_) | Err(Fault::Segment { .. }) => Ok(differ),
-        Err(fault) => Err(fault),
-    }
-}
-
-/// Whether two tables hold the same, as far as snapshots tell.
-fn tell_the_same(one: &SessionTable, other: &SessionTable) -> bool {
-    one.floor() == other.floor()
-        && one.issued() == other.issued()
-        && one.after(None).eq(other.after(None))
 }
 
 /// A file that waits to become a segment. One that is about to already begins like one.
@@ -441,6 +312,8 @@ fn zeros<D: Disk>(disk: &D, path: &Path, spare: bool) -> Result<Verdict, Fault> 
 fn leftover(name: &str) -> Verdict {
     let why = if name.ends_with(UNFINISHED) || name == NEXT {
         "it was never finished; it is removed in time"
+    } else if name.ends_with(UNREADABLE) {
+        "a snapshot that could not be read; it can be removed"
     } else if name.ends_with(".torn") {
         "a copy of an append that was cut off; it can be removed"
     } else if name.contains(DAMAGED) {
