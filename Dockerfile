@@ -1,4 +1,4 @@
-# The image of jet-session: one statically linked file on an empty root.
+# The image of jet-session: one statically linked file on an empty root, and an empty directory for its data.
 #
 # Static glibc on `scratch`, rather than a distroless base with a libc: there is nothing beside the program to
 # patch, to run or to pull, and the image is a fraction of the size. Names still resolve, because glibc since 2.34
@@ -34,13 +34,19 @@ COPY src src
 ARG JET_SESSION_COMMIT=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --release --locked --target "$(rustc --print host-tuple)" \
-    && cp target/*/release/jet-session /jet-session
+    && cp target/*/release/jet-session /jet-session \
+    && mkdir -p /data/jet-session && chmod 700 /data/jet-session
 
 FROM scratch
 COPY --from=build /jet-session /usr/bin/jet-session
+# There is no shell to make it later, and a new volume takes the owner of what it covers.
+COPY --from=build --chown=65532:65532 /data /var/lib
 # A number, because there is no passwd file to look a name up in.
 USER 65532:65532
 WORKDIR /
+# The only place that is written to. Give it a name (`--volume NAME:/var/lib/jet-session`): a volume without
+# one ends with its container.
+VOLUME /var/lib/jet-session
 EXPOSE 50051
 STOPSIGNAL SIGTERM
 # Kept only in the docker image format (`buildah build --format docker`); Kubernetes ignores it either way.
@@ -49,7 +55,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
 ENTRYPOINT ["/usr/bin/jet-session"]
 # Nobody outside reaches a container's loopback, and on any other address the server wants to hear this word:
 # calls are plaintext. So publish the port on the host's loopback only, or to a private network.
-CMD ["serve", "--listen", "0.0.0.0:50051", "--insecure"]
+CMD ["serve", "--listen", "0.0.0.0:50051", "--insecure", "--data-dir", "/var/lib/jet-session"]
 ARG JET_SESSION_VERSION=unknown
 ARG JET_SESSION_COMMIT=unknown
 LABEL org.opencontainers.image.title="jet-session" \

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench domain`
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use divan::{Bencher, black_box};
@@ -9,14 +10,43 @@ use jet_session::domain::call::Stamp;
 use jet_session::domain::call::context::{ResetContext, SetContext};
 use jet_session::domain::call::session::BeginSession;
 use jet_session::domain::call::transaction::{BeginTransaction, CommitTransaction};
-use jet_session::domain::id::{Labels, Principal, SessionId, Uid};
+use jet_session::domain::id::{Labels, Principal, Revision, SessionId, Uid};
 use jet_session::domain::instance::{Durability, Instance, InstanceRecord, Resting};
 use jet_session::domain::lifecycle::Phase;
-use jet_session::domain::table::Floor;
+use jet_session::domain::session::Session;
+use jet_session::domain::table::{Floor, SessionTable};
 use jet_session::domain::time::Timestamp;
 
+/// Sessions of a large instance.
+const MILLION: u64 = 1_000_000;
+
 fn main() {
+    print_memory();
     divan::main();
+}
+
+/// What a bound session takes of memory, and what a copy of all of them takes on top.
+#[expect(clippy::print_stdout, reason = "a benchmark is read on the terminal")]
+fn print_memory() {
+    let Some(empty) = resident_bytes() else {
+        return;
+    };
+    let (mut instance, stamp) = bound_instance();
+    let full = resident_bytes().unwrap_or_default().saturating_sub(empty);
+    println!("a million bound sessions of 1000 threads: {} bytes each", full / MILLION);
+    let copy = instance.table.clone();
+    for page in 0..MILLION / 64 {
+        set_and_reset_once(&mut instance, &stamp, 1 + page * 64);
+    }
+    let both = resident_bytes().unwrap_or_default().saturating_sub(empty);
+    println!("with a copy of which no page is shared: {} bytes each", both / MILLION);
+    drop(copy);
+}
+
+/// Memory of this process, where the system tells (Linux, pages of 4 KiB).
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(statm.split(' ').nth(1)?.parse::<u64>().ok()? * 4_096)
 }
 
 /// A ready instance with this many sessions.
@@ -31,6 +61,7 @@ fn instance(sessions: u64) -> (Instance, Stamp) {
         updated: Timestamp::default(),
         floor: Floor::default(),
         resting: Resting::Ready,
+        ended: Revision::ZERO,
     });
     instance.phase = Phase::Ready;
     let stamp = Stamp { now: Timestamp::default(), by: Principal::anonymous() };
@@ -55,6 +86,73 @@ fn set_and_reset(bencher: Bencher<'_, '_>, sessions: u64) {
         instance.call(black_box(&set), &stamp, &mut changes).expect("free");
         instance.call(black_box(&reset), &stamp, &mut changes).expect("held");
     });
+}
+
+/// A million sessions, all bound, by a thousand threads.
+fn bound_instance() -> (Instance, Stamp) {
+    let (mut instance, stamp) = instance(MILLION);
+    let mut changes = Vec::new();
+    for sesid in 1..=MILLION {
+        let set = SetContext {
+            session: SessionId::new(sesid).expect("not 0"),
+            thread: format!("host-17/4711/worker-{}", sesid % 1_000).parse().expect("a good id"),
+            context: sesid,
+        };
+        changes.clear();
+        instance.call(&set, &stamp, &mut changes).expect("free");
+    }
+    (instance, stamp)
+}
+
+/// Sets the context of a bound session anew.
+fn set_and_reset_once(instance: &mut Instance, stamp: &Stamp, sesid: u64) {
+    let session = SessionId::new(sesid).expect("not 0");
+    let held = instance.table.session(session).and_then(Session::binding).expect("all are bound");
+    let thread = held.owner.thread().clone();
+    let reset = ResetContext { session, thread: thread.clone(), token: None };
+    let set = SetContext { session, thread, context: 7 };
+    instance.call(black_box(&reset), stamp, &mut Vec::new()).expect("held");
+    instance.call(black_box(&set), stamp, &mut Vec::new()).expect("free");
+}
+
+/// A copy of a million sessions.
+#[divan::bench(sample_count = 50, sample_size = 1)]
+fn copy_of_a_million(bencher: Bencher<'_, '_>) {
+    let (instance, _) = bound_instance();
+    bencher.bench_local(|| black_box(&instance.table).clone());
+}
+
+/// One Reset and one Set on a page that a copy shares, so that the page is copied.
+#[divan::bench(args = [false, true], sample_count = 2_000, sample_size = 1)]
+fn reset_and_set_of_a_million(bencher: Bencher<'_, '_>, copy_is_held: bool) {
+    let (instance, stamp) = bound_instance();
+    let copy = copy_is_held.then(|| instance.table.clone());
+    let instance = RefCell::new(instance);
+    let mut sesid = 0;
+    bencher
+        .with_inputs(|| {
+            // Another page each time.
+            sesid = (sesid + 64 * 7) % MILLION + 1;
+            sesid
+        })
+        .bench_local_values(|sesid| set_and_reset_once(&mut instance.borrow_mut(), &stamp, sesid));
+    drop(copy);
+}
+
+/// A million sessions read back, all owners looked up again.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn load_a_million(bencher: Bencher<'_, '_>) {
+    let (instance, _) = bound_instance();
+    let table = instance.table;
+    bencher.with_inputs(|| table.after(None).cloned().collect::<Vec<_>>()).bench_local_values(
+        |sessions| {
+            let mut loaded = SessionTable::loading(table.floor(), table.issued().to_vec());
+            for session in sessions {
+                assert!(loaded.load(session), "what a table gave is taken back");
+            }
+            loaded
+        },
+    );
 }
 
 /// A Set that is refused because somebody else holds the session.

@@ -73,6 +73,7 @@ fn ready(runtime: &Runtime, count: usize) -> (Engine, InstanceId, Vec<SessionId>
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::default(),
+            ready: false,
         };
         engine.create(wanted).await.expect("the first");
         engine.initialize(&id).await.expect("memory opens");

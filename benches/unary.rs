@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use jet_session::proto::api::session_service_client::SessionServiceClient;
 use jet_session::proto::api::{self as pb};
-use jet_session::server::{self, Config, Orders};
+use jet_session::server::{self, Config, Orders, StoreKind};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -46,9 +46,11 @@ struct Plan {
 
 fn main() {
     let plan = plan();
-    let servers: [Contender; 5] = [
+    let servers: [Contender; 7] = [
         ("jet-session", ours),
         ("on one thread", ours_on_one_thread),
+        ("durable", ours_durable),
+        ("durable on one thread", ours_durable_on_one_thread),
         ("echo", echo_per_thread),
         ("echo on one thread", echo_on_one_thread),
         ("echo, tonic's own", echo_one_runtime),
@@ -60,7 +62,7 @@ fn main() {
             let rate = drive(running.address, &plan);
             (running.stop)();
             pairs[of].push(rate);
-            eprintln!("round {} {name:>20}: {rate:>9.0} calls/s", round + 1);
+            eprintln!("round {} {name:>21}: {rate:>9.0} calls/s", round + 1);
         }
     }
     let medians: Vec<f64> = pairs.iter_mut().map(|rates| median(rates)).collect();
@@ -70,7 +72,7 @@ fn main() {
     );
     for ((name, _), calls) in servers.iter().zip(&medians) {
         println!(
-            "{name:>20}: {calls:>9.0} calls/s (median), ratio to it {:.2}",
+            "{name:>21}: {calls:>9.0} calls/s (median), ratio to it {:.2}",
             medians[0] / calls
         );
     }
@@ -105,22 +107,41 @@ struct Running {
 }
 
 fn ours() -> Running {
-    serving_on(available_threads())
+    serving_on(available_threads(), StoreKind::Memory)
 }
 
 fn ours_on_one_thread() -> Running {
-    serving_on(NonZeroUsize::MIN)
+    serving_on(NonZeroUsize::MIN, StoreKind::Memory)
+}
+
+fn ours_durable() -> Running {
+    durable_on(available_threads())
+}
+
+fn ours_durable_on_one_thread() -> Running {
+    durable_on(NonZeroUsize::MIN)
+}
+
+fn durable_on(threads: NonZeroUsize) -> Running {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("room");
+    let Running { address, stop } = serving_on(threads, StoreKind::Log(dir.path().to_owned()));
+    let stop = Box::new(move || {
+        stop();
+        drop(dir);
+    });
+    Running { address, stop }
 }
 
 fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-fn serving_on(threads: NonZeroUsize) -> Running {
+fn serving_on(threads: NonZeroUsize, store: StoreKind) -> Running {
     let (order, orders) = Orders::channel();
     let (ready, address) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {
-        let config = Config { threads, ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0))) };
+        let config =
+            Config { threads, store, ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0))) };
         server::run(&config, || Ok(orders), |address| ready.send(address).expect("awaited"))
             .expect("the server runs");
     });

@@ -18,6 +18,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ use tower::Layer;
 use crate::domain::id::{InstanceId, Labels};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{
-    INSTANCES_DEFAULT, LISTEN_BACKLOG, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
+    CLOSE_SECONDS_MAX, INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX,
+    RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
 };
 use crate::domain::refusal::Refusal;
 use crate::engine::{Engine, NewInstance, Settings, Unanswered};
@@ -50,6 +52,9 @@ use crate::rpc::thread::Threads;
 use crate::server::environment::System;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
+use crate::store::log::disk::RealDisk;
+use crate::store::log::lock::{DirLock, NotLocked};
+use crate::store::log::{LogStore, Work};
 use crate::store::memory::MemoryStore;
 
 pub use shutdown::{Order, Orders, signals};
@@ -98,10 +103,22 @@ impl Config {
 }
 
 /// Where to remember.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
     /// In memory: nothing survives the process.
     Memory,
+    /// In logs in this directory, which is made if need be.
+    Log(PathBuf),
+}
+
+impl StoreKind {
+    /// The format of the logs that it writes; 0 if it writes none.
+    fn log_format(&self) -> u32 {
+        match self {
+            Self::Memory => 0,
+            Self::Log(_) => LOG_FORMAT,
+        }
+    }
 }
 
 /// Why a server did not start, or did not end as it should.
@@ -119,6 +136,9 @@ pub enum ServerError {
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// The data directory cannot be had.
+    #[error("cannot use the data directory")]
+    Directory(#[source] NotLocked),
     /// What was remembered cannot be read.
     #[error("cannot read what the store remembers")]
     Store(#[source] StoreError),
@@ -144,16 +164,24 @@ pub fn run(
     ready: impl FnOnce(SocketAddr),
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = listen(config.listen)?;
         let address = listener.local_addr().map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
+        // Before anything is read: a second server on one directory ends here.
+        let _lock = match &config.store {
+            StoreKind::Memory => None,
+            StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
+        };
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine))?;
+        let workers = Workers::start(config.threads, services(&engine, config.store.log_format()))?;
         ready(address);
         tracing::info!(%address, version = VERSION, commit = COMMIT, "serving");
         Ok(serve(listener, engine, workers, orders, config.drain).await)
-    })
+    });
+    // Does not wait for a disk that does not answer.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Accepts connections until the first order, then drains.
@@ -168,13 +196,26 @@ async fn serve(
     drop(listener);
     tracing::info!(?drain, "draining");
     engine.drain();
-    let drained = workers.drain();
-    let ending = tokio::select! {
-        () = drained => Ending::Graceful,
-        () = tokio::time::sleep(drain) => Ending::CutOff,
+    let deadline = tokio::time::sleep(drain);
+    tokio::pin!(deadline);
+    let mut ending = tokio::select! {
+        () = workers.drain() => Ending::Graceful,
+        () = &mut deadline => Ending::CutOff,
         () = orders.next() => Ending::CutOff,
     };
-    engine.close().await;
+    // A disk that has stopped answering must not keep the process for ever. What was acknowledged is
+    // safe without a seal.
+    let patience = async {
+        if ending == Ending::Graceful {
+            deadline.await;
+        }
+        tokio::time::sleep(Duration::from_secs(CLOSE_SECONDS_MAX)).await;
+    };
+    tokio::select! {
+        () = engine.close() => {}
+        () = patience => ending = Ending::CutOff,
+        () = orders.next() => ending = Ending::CutOff,
+    }
     tracing::info!(?ending, "stopped");
     ending
 }
@@ -183,9 +224,13 @@ async fn serve(
 async fn engine(config: &Config) -> Result<Engine, ServerError> {
     let settings =
         Settings { max_instances: config.max_instances, max_sessions: config.max_sessions };
-    let engine = match config.store {
+    let engine = match &config.store {
         StoreKind::Memory => {
             Engine::start(MemoryStore::default(), Arc::new(System), settings).await
+        }
+        StoreKind::Log(dir) => {
+            let store = LogStore::new(RealDisk, dir, Work::Pool);
+            Engine::start(store, Arc::new(System), settings).await
         }
     }
     .map_err(ServerError::Store)?;
@@ -193,21 +238,21 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
         let id: InstanceId = DEFAULT_INSTANCE.parse().expect("the default instance has a good id");
         if matches!(engine.instance(&id), Err(Unanswered::NoSuchInstance)) {
             let main = NewInstance {
-                id: id.clone(),
+                id,
                 labels: Labels::default(),
                 max_sessions: None,
                 durability: Durability::default(),
+                ready: true,
             };
-            let unready = |refusal: &dyn Refusal| ServerError::DefaultInstance(refusal.jet_err());
-            engine.create(main).await.map_err(|refusal| unready(&refusal))?;
-            engine.initialize(&id).await.map_err(|refusal| unready(&refusal))?;
+            let unready = |refusal: Unanswered<_>| ServerError::DefaultInstance(refusal.jet_err());
+            engine.create(main).await.map_err(unready)?;
         }
     }
     Ok(engine)
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine) -> Calls<Routes> {
+fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
@@ -220,7 +265,7 @@ fn services(engine: &Engine) -> Calls<Routes> {
     let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let about_us = AboutUs { version: VERSION, commit: COMMIT };
+    let about_us = AboutUs { version: VERSION, commit: COMMIT, log_format };
     let instances = InstanceServiceServer::new(Instances::new(engine.clone(), about_us))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);

@@ -131,6 +131,21 @@ impl Connection {
         }
     }
 
+    /// Waits for the answer to a call that takes as long as its stream, unless an end was asked for.
+    pub(super) async fn begun<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        let call = async { call.await.map(Response::into_inner) };
+        let Some(limit) = self.limit else {
+            return call.await.map_err(|status| self.failure(status));
+        };
+        match tokio::time::timeout(limit + GRACE, call).await {
+            Ok(answer) => answer.map_err(|status| self.failure(status)),
+            Err(_) => Err(self.no_answer()),
+        }
+    }
+
     /// What a status says. One that was made on this side says that the server did not answer.
     pub(super) fn failure(&self, status: Status) -> Failure {
         let ours = std::error::Error::source(&status).is_some();

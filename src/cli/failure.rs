@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -52,8 +53,12 @@ pub(super) enum Failure {
     Confused(&'static str),
     /// `serve` ended with this sentence.
     Serve(String),
+    /// A data directory is in use, damaged, or none.
+    Directory(String),
     /// The system gives us no runtime.
     Runtime(io::Error),
+    /// A file could not be read or written.
+    File { path: PathBuf, error: io::Error },
     /// The answer could not be written.
     Output(io::Error),
     /// The reader of the answer closed the pipe.
@@ -80,9 +85,12 @@ impl Failure {
             | Self::Broken { .. }
             | Self::NoAnswer { .. }
             | Self::NotServing => Exit::NotReady,
-            Self::Confused(_) | Self::Serve(_) | Self::Runtime(_) | Self::Output(_) => {
-                Exit::Refused
-            }
+            Self::Confused(_)
+            | Self::Serve(_)
+            | Self::Directory(_)
+            | Self::Runtime(_)
+            | Self::File { .. }
+            | Self::Output(_) => Exit::Refused,
             Self::EnoughRead => Exit::Done,
         }
     }
@@ -104,10 +112,12 @@ impl Failure {
             Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
             Self::NoAnswer { .. } => Code::DeadlineExceeded,
             Self::Usage(_) => Code::InvalidArgument,
+            Self::Directory(_) => Code::FailedPrecondition,
             Self::NotServing
             | Self::Confused(_)
             | Self::Serve(_)
             | Self::Runtime(_)
+            | Self::File { .. }
             | Self::Output(_)
             | Self::EnoughRead => Code::Unknown,
         };
@@ -124,7 +134,9 @@ impl Failure {
     fn sentence(&self) -> Option<String> {
         match self {
             Self::Refused(status) => Some(status.message().to_owned()),
-            Self::Usage(sentence) | Self::Serve(sentence) => Some(sentence.clone()),
+            Self::Usage(sentence) | Self::Serve(sentence) | Self::Directory(sentence) => {
+                Some(sentence.clone())
+            }
             Self::Unreachable { server, cause } => {
                 Some(format!("cannot reach the server at {server}: {cause}"))
             }
@@ -136,6 +148,7 @@ impl Failure {
             )),
             Self::Confused(what) => Some(format!("the server's answer makes no sense: {what}")),
             Self::Runtime(error) => Some(format!("cannot start: {error}")),
+            Self::File { path, error } => Some(format!("{}: {error}", path.display())),
             Self::Output(error) => Some(format!("cannot write the answer: {error}")),
             Self::NotServing | Self::EnoughRead => None,
         }

@@ -15,6 +15,7 @@ use super::notation;
 use super::output::{Output, View};
 use super::paging::{Limit, Listed};
 
+mod backup;
 mod view;
 
 /// The instance that is meant.
@@ -65,6 +66,10 @@ pub(super) enum Command {
     },
     /// Delete a terminated instance and its name
     Delete(InstanceArg),
+    /// Write a backup of a ready or stopped instance to a file
+    Backup(backup::BackupArgs),
+    /// Read a backup into a created instance, of this or another name
+    Restore(backup::RestoreArgs),
     /// Print instances as they are, and again whenever they change
     Watch {
         /// Instances to watch [default: all]
@@ -103,6 +108,8 @@ impl Command {
             | Self::Show(_)
             | Self::Stop { .. }
             | Self::Delete(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Watch { .. } => DECIDED,
         };
         let server = options.connect(usual).await?;
@@ -182,6 +189,8 @@ impl Command {
                 let answer = ListInstancesResponse { instances: items, next_page_token: next };
                 out.answer("ListInstancesResponse", &answer, rows)
             }
+            Self::Backup(args) => args.run(&server, out).await,
+            Self::Restore(args) => args.run(&server, out).await,
             Self::Watch { instances } => watch(&server, &instances, out).await,
         }
     }

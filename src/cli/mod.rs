@@ -19,6 +19,7 @@ mod failure;
 mod healthcheck;
 mod instance;
 mod json;
+mod log;
 mod notation;
 mod output;
 mod paging;
@@ -33,6 +34,9 @@ pub use failure::Exit;
 
 use failure::Failure;
 use output::Output;
+
+/// Where a server keeps its data that was not told where.
+const DATA_DIR: &str = "jet-session-data";
 
 /// What `--version` prints after the name.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("JET_SESSION_COMMIT"), ")");
@@ -74,6 +78,9 @@ enum Command {
     /// Create, move, look at and delete instances
     #[command(subcommand)]
     Instance(instance::Command),
+    /// Verify, print or repair a data directory that no server has
+    #[command(subcommand)]
+    Log(log::Command),
     /// Explain a JET error, without a server
     Error(error::Args),
     /// Print what the server is, and its limits
@@ -107,7 +114,10 @@ fn definition() -> clap::Command {
     let (not_serving, offline) =
         (hidden(&["server", "timeout", "json"]), hidden(&["server", "timeout"]));
     root.mut_subcommand("serve", |serve| serve.args(not_serving))
-        .mut_subcommand("error", |error| error.args(offline))
+        .mut_subcommand("error", |error| error.args(offline.clone()))
+        .mut_subcommand("log", |log| {
+            log.args(offline.clone()).mut_subcommands(|command| command.args(offline.clone()))
+        })
 }
 
 impl CommandLine {
@@ -123,6 +133,7 @@ impl CommandLine {
             Command::Instance(command) => {
                 client(json, async |out| command.run(&options, out).await)
             }
+            Command::Log(command) => show(json, |out| command.run(out)),
             Command::Error(args) => show(json, |out| args.run(out)),
             Command::ServerInfo => client(json, async |out| server_info::run(&options, out).await),
             Command::Healthcheck(args) => client(json, async |out| args.run(&options, out).await),
@@ -190,6 +201,9 @@ mod tests {
         assert!(!help("serve").contains("--server"));
         assert!(!help("error").contains("--server"));
         assert!(help("error").contains("--json"));
+        let log = tree.find_subcommand("log").unwrap().find_subcommand("dump").unwrap();
+        let help_of_log = log.clone().render_long_help().to_string();
+        assert!(!help_of_log.contains("--server") && help_of_log.contains("--json"));
         assert!(help("healthcheck").contains("--server"));
     }
 

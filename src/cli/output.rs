@@ -41,6 +41,11 @@ impl<'a> Output<'a> {
         Self { json, stdout, stderr }
     }
 
+    /// Whether programs read it.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Shows an answer: the message called `name` of the API, or what it looks like to a person.
     pub(super) fn answer(
         &mut self,
@@ -67,6 +72,11 @@ impl<'a> Output<'a> {
     /// Shows an answer that is no message of ours.
     pub(super) fn value(&mut self, json: &serde_json::Value, text: &str) -> Result<(), Failure> {
         if self.json { self.print(&json.to_string()) } else { self.print(text) }
+    }
+
+    /// Writes bytes that are data of their own.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Ok(self.stdout.write_all(bytes)?)
     }
 
     /// Tells a person something that is not data. Programs read it in the data.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -10,6 +11,8 @@ use clap::{Args, ValueEnum};
 use crate::domain::limits;
 use crate::server::{self, Config, Ending, ServerError, StoreKind};
 use crate::telemetry::{self, LogFormat, LogLevel};
+
+use super::DATA_DIR;
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -23,8 +26,12 @@ pub(super) struct ServeArgs {
     insecure: bool,
 
     /// Where to remember sessions
-    #[arg(long, value_name = "STORE", default_value = "memory")]
+    #[arg(long, value_name = "STORE", default_value = "log")]
     store: Store,
+
+    /// Directory of the store `log`; it is made if it is not there
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    data_dir: PathBuf,
 
     /// Sessions that an instance may have when it is created without a number
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_DEFAULT,
@@ -60,7 +67,7 @@ pub(super) struct ServeArgs {
 enum Store {
     /// In memory: nothing survives the process
     Memory,
-    /// An embedded log in a directory (not in this release)
+    /// An embedded log in a directory: what was answered survives
     Log,
     /// A cluster on etcd (not in this release)
     Etcd,
@@ -69,7 +76,7 @@ enum Store {
 /// Why `serve` ended badly, as one sentence for an operator.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
-    #[error("--store {0} is not part of this release yet; use --store memory")]
+    #[error("--store {0} is not part of this release yet; use --store log, or --store memory")]
     StoreNotYet(&'static str),
     #[error(
         "{0} can be reached from other machines and this release speaks plaintext only; \
@@ -84,16 +91,24 @@ pub(super) enum ServeError {
     CutOff,
 }
 
+/// Everything behind an error, in one line.
 fn cause_of(error: &ServerError) -> String {
-    std::error::Error::source(error)
-        .map_or_else(|| "no cause is known".to_owned(), ToString::to_string)
+    let mut line = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let separator = if line.is_empty() { "" } else { ": " };
+        line.push_str(separator);
+        line.push_str(&next.to_string());
+        cause = next.source();
+    }
+    if line.is_empty() { "no cause is known".to_owned() } else { line }
 }
 
 /// Serves until a signal comes.
 pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let store = match args.store {
         Store::Memory => StoreKind::Memory,
-        Store::Log => return Err(ServeError::StoreNotYet("log")),
+        Store::Log => StoreKind::Log(args.data_dir.clone()),
         Store::Etcd => return Err(ServeError::StoreNotYet("etcd")),
     };
     let ip = args.listen.ip();
@@ -114,7 +129,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
         drain: Duration::from_secs(args.drain),
         ..defaults
     };
-    match server::run(&config, server::signals, say_ready) {
+    match server::run(&config, server::signals, |address| say_ready(address, &config.store)) {
         Ok(Ending::Graceful) => Ok(()),
         Ok(Ending::CutOff) => Err(ServeError::CutOff),
         Err(ServerError::Listen { address, source })
@@ -126,10 +141,18 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
     }
 }
 
-/// Two lines for whoever started it: the address, and a command to paste.
-fn say_ready(address: SocketAddr) {
+/// Lines for whoever started it: the address, where the data is, and a command to paste.
+fn say_ready(address: SocketAddr, store: &StoreKind) {
+    let data = match store {
+        StoreKind::Memory => "in memory; it ends with the process".to_owned(),
+        StoreKind::Log(dir) => {
+            let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+            format!("in {}", dir.display())
+        }
+    };
     let lines = format!(
         "listening on {address}\n\
+         data: {data}\n\
          try: grpcurl -plaintext -d '{{\"instance\":\"instances/main\"}}' {address} \
          jet.session.v1.SessionService/BeginSession\n"
     );

@@ -228,6 +228,11 @@ impl Owner {
         &self.0.principal
     }
 
+    /// Where the shared value is, which tells handles of one value from others while they live.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// The thread.
     pub fn thread(&self) -> &ThreadId {
         &self.0.thread

@@ -2,7 +2,7 @@
 
 use crate::domain::call::{Call, Refused, Stamp};
 use crate::domain::event::Change;
-use crate::domain::id::{InstanceId, Labels, Uid};
+use crate::domain::id::{InstanceId, Labels, Revision, Uid};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::NAMED_SESSIONS_MAX;
@@ -31,6 +31,35 @@ pub struct InstanceRecord {
     pub floor: Floor,
     /// The phase in which it comes back when the server starts again.
     pub resting: Resting,
+    /// The change by which the last terminate that is over ended all sessions. A history that ends with
+    /// a later one is that of a terminate which the end of the process cut off.
+    pub ended: Revision,
+}
+
+impl InstanceRecord {
+    /// The record of an instance whose own cannot be read: its name, and besides that what an instance
+    /// gets that is created without saying anything. It has a uid of its own, because the former one is
+    /// not known.
+    pub fn unreadable(
+        id: InstanceId,
+        uid: Uid,
+        max_sessions: u32,
+        floor: Floor,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            uid,
+            labels: Labels::default(),
+            max_sessions,
+            durability: Durability::default(),
+            created: now,
+            updated: now,
+            floor,
+            resting: Resting::Created,
+            ended: Revision::ZERO,
+        }
+    }
 }
 
 /// The phases in which an instance can be found at a start of the server; all others are on the way
@@ -85,6 +114,11 @@ impl Instance {
         Self { record, phase: Phase::Created, table }
     }
 
+    /// An instance that has failed before it could be initialised.
+    pub fn failed(record: InstanceRecord, failure: Failure) -> Self {
+        Self { phase: Phase::Failed(failure), ..Self::created(record) }
+    }
+
     /// Decides a call and makes its changes true here, adding them to `changes` for the store.
     ///
     /// The phase is checked now, in the moment of the decision. A refused call adds nothing and
@@ -109,9 +143,20 @@ impl Instance {
         Ok(call.answer(&self.table))
     }
 
-    /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`).
-    pub fn terminate(&self, mode: TerminateMode) -> Result<Phase, TerminateRefusal> {
+    /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`). A backup that runs
+    /// is told first: only COMPLETE waits for its end.
+    pub fn terminate(
+        &self,
+        mode: TerminateMode,
+        backup_runs: bool,
+    ) -> Result<Phase, TerminateRefusal> {
         let next = self.phase.on(Event::Terminate)?;
+        match mode {
+            TerminateMode::Complete if backup_runs => {
+                return Err(TerminateRefusal::BackupInProgress);
+            }
+            TerminateMode::Complete | TerminateMode::Abrupt | TerminateMode::Force => {}
+        }
         let counts_transactions = match (&self.phase, mode) {
             (Phase::Ready | Phase::Stopped, TerminateMode::Complete | TerminateMode::Abrupt) => {
                 true
@@ -179,6 +224,8 @@ impl Refusal for InitializeRefusal {
 pub enum TerminateRefusal {
     /// The phase does not allow it.
     Phase(PhaseRefusal),
+    /// A backup runs.
+    BackupInProgress,
     /// Sessions have open transactions.
     TooManyActiveUsers(Blocking),
 }
@@ -193,6 +240,7 @@ impl Refusal for TerminateRefusal {
     fn jet_err(&self) -> JetErr {
         match self {
             Self::Phase(refusal) => refusal.jet_err(),
+            Self::BackupInProgress => JetErr::BackupInProgress,
             Self::TooManyActiveUsers(_) => JetErr::TooManyActiveUsers,
         }
     }
@@ -200,6 +248,7 @@ impl Refusal for TerminateRefusal {
     fn facts(&self) -> Facts {
         match self {
             Self::Phase(refusal) => refusal.facts(),
+            Self::BackupInProgress => Facts::default(),
             Self::TooManyActiveUsers(blocking) => {
                 Facts { blocking: blocking.clone(), ..Facts::default() }
             }

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::jet_err::JetErr;
-use crate::domain::refusal::{Cause, Facts, Refusal};
+use crate::domain::refusal::{Cause, Facts, Refusal, Retry};
 use crate::domain::time::Timestamp;
 
 /// Where an instance is in its life.
@@ -93,7 +93,7 @@ pub enum Event {
         /// Whether a stop is still in force.
         stopped: bool,
     },
-    /// Fact: the store is closed after a terminate.
+    /// Fact: the store is closed after a terminate, be it one that began before the server did.
     Closed,
     /// Fact: a restore is over, with or without success.
     RestoreEnded,
@@ -116,7 +116,8 @@ impl Phase {
             (P::Ready | P::Stopped, E::Stop) => Ok(P::Stopped),
             (P::Ready | P::Stopped, E::Resume) => Ok(P::Ready),
             (P::Ready | P::Stopped | P::Failed(_), E::Terminate) => Ok(P::Terminating),
-            (P::Terminating, E::Closed) => Ok(P::Created),
+            // From INITIALIZING: a terminate that the end of the process cut off is finished.
+            (P::Terminating | P::Initializing, E::Closed) => Ok(P::Created),
             (P::Restoring, E::RestoreEnded) => Ok(P::Created),
             (P::Ready, E::Backup) => Ok(P::Ready),
             (P::Stopped, E::Backup) => Ok(P::Stopped),
@@ -133,10 +134,7 @@ impl Phase {
                 P::Created | P::Ready | P::Stopped | P::Restoring | P::Terminating | P::Failed(_),
                 E::Opened { .. },
             )
-            | (
-                P::Created | P::Initializing | P::Ready | P::Stopped | P::Restoring | P::Failed(_),
-                E::Closed,
-            )
+            | (P::Created | P::Ready | P::Stopped | P::Restoring | P::Failed(_), E::Closed)
             | (
                 P::Created
                 | P::Initializing
@@ -273,16 +271,16 @@ impl PhaseRefusal {
     }
 
     /// Whether the same call can soon be answered without anybody's help, here or by another process.
-    pub fn passes(&self) -> bool {
+    pub fn retry(&self) -> Retry {
         match self {
             Self::StillInitializing | Self::InitInProgress | Self::Restoring | Self::Draining => {
-                true
+                Retry::Soon
             }
             Self::NotInitialized
             | Self::AlreadyInitialized(_)
             | Self::Stopped
             | Self::Terminating
-            | Self::Unavailable(_) => false,
+            | Self::Unavailable(_) => Retry::No,
         }
     }
 }
@@ -302,7 +300,7 @@ impl Refusal for PhaseRefusal {
 
     fn facts(&self) -> Facts {
         let cause = (*self == Self::Draining).then_some(Cause::Draining);
-        Facts { phase: self.phase(), cause, retry: self.passes(), ..Facts::default() }
+        Facts { phase: self.phase(), cause, retry: self.retry(), ..Facts::default() }
     }
 }
 
@@ -372,7 +370,7 @@ mod tests {
             ),
             (
                 Event::Closed,
-                ["CREATED", "INITIALIZING", "READY", "STOPPED", "FAILED", "CREATED", "RESTORING"],
+                ["CREATED", "CREATED", "READY", "STOPPED", "FAILED", "CREATED", "RESTORING"],
             ),
             (
                 Event::RestoreEnded,

@@ -15,8 +15,8 @@ pub const LABELS_MAX: usize = 8;
 /// Longest label key and longest label value in bytes, as for Kubernetes labels.
 pub const LABEL_BYTES_MAX: usize = 63;
 
-/// Owners of no session that a table may go on knowing: few kilobytes, and enough that a small table
-/// seldom looks through them. A large table may know as many as hold its sessions on top.
+/// Owners that a table may know without looking for those that hold nothing any more: some 200 KiB,
+/// and enough that a small table seldom looks. A large one may know twice as many as hold its sessions.
 pub const UNUSED_OWNERS_MIN: usize = 1_024;
 
 /// Longest reason of a forced change in bytes: a sentence, not a report.
@@ -36,7 +36,8 @@ pub const INSTANCES_DEFAULT: usize = 1_024;
 /// (`JET_paramMaxSessions`, whose default is 16 in the engine).
 pub const SESSIONS_DEFAULT: u32 = 10_000;
 
-/// The largest number of sessions an instance can be given: what fits in about 1.3 GiB.
+/// The largest number of sessions an instance can be given: what fits in about 0.8 GiB, and in no more
+/// than twice that while a copy is being written down.
 pub const SESSIONS_MAX: u32 = 10_000_000;
 
 /// Items on a page of a list when the request does not say (AIP-158).
@@ -107,11 +108,18 @@ pub const TAKEN_NUMBERS: u64 = 1_000_000;
 /// Bytes of answered changes that wait for their late sync at most; more answers wait for room.
 pub const LAZY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Epochs that are left out when the floor of a directory is lost: more restores than the deleted
+/// instances of any directory have seen, and a small part of the 65,536 that there are.
+pub const EPOCHS_SKIPPED: u16 = 1_024;
+
 /// The newest format of logs, snapshots and backups that this release reads, and the one it writes.
 pub const LOG_FORMAT: u32 = 1;
 
 /// Largest chunk of a backup in bytes: one frame, well below what any gRPC client takes.
 pub const BACKUP_CHUNK_BYTES_MAX: usize = 32 * 1024;
+
+/// Owners that a snapshot lists before it begins the list anew: bounds what either side keeps.
+pub const OWNERS_LISTED_MAX: usize = 65_536;
 
 /// What a session can take in a snapshot at most, in bytes: eight labels and two owners with the
 /// longest names, and room to spare.
@@ -144,6 +152,9 @@ pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;
 /// How long a draining server waits for calls in flight when nothing else is configured, in seconds.
 pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
 
+/// How long sealing and closing may take when the drain deadline has passed, in seconds.
+pub const CLOSE_SECONDS_MAX: u64 = 1;
+
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
 
@@ -162,3 +173,10 @@ pub const KEEPALIVE_TIMEOUT_SECONDS: u64 = 20;
 
 /// How long a new connection may be silent, in seconds: HTTP/2 clients speak first and at once.
 pub const SILENCE_SECONDS_MAX: u64 = 10;
+
+/// The shortest wait before a retry that is advised while an instance is on its way, in milliseconds:
+/// asking more often would only slow it down.
+pub const RETRY_AFTER_MS_MIN: u64 = 50;
+
+/// The longest such wait, in milliseconds: estimates err, and whoever looks twice a minute costs nothing.
+pub const RETRY_AFTER_MS_MAX: u64 = 30_000;

@@ -11,11 +11,13 @@
 //! - [`event`]: what can happen to sessions
 //! - [`table`]: sessions as the fold of what happened
 //! - [`instance`]: record, phase and sessions together; calls are decided here
+//! - [`backup`]: why a backup is not taken or not read in
 //! - [`call`]: one type per JET call, with what it answers and why it is refused
 //! - [`refusal`]: what every refusal can say about itself
 //! - [`jet_err`]: all codes
 //! - [`id`], [`time`], [`limits`]: words, moments, bounds
 
+pub mod backup;
 pub mod call;
 pub mod event;
 pub mod id;

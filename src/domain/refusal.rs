@@ -42,8 +42,22 @@ pub struct Facts {
     pub quota: Option<Quota>,
     /// The field that holds a bad value, and the rule it breaks.
     pub field: Option<(&'static str, &'static str)>,
+    /// What is wrong in particular, in words.
+    pub detail: Option<String>,
     /// Whether the same call can succeed soon without anybody's doing.
-    pub retry: bool,
+    pub retry: Retry,
+}
+
+/// Whether the same call can succeed soon without anybody's doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Somebody must do something first, or it will never succeed.
+    #[default]
+    No,
+    /// It can; nobody knows when.
+    Soon,
+    /// It can, after about so long.
+    After(Duration),
 }
 
 /// One of several causes that share a JET code. The text is what clients compare with.

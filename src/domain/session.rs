@@ -45,16 +45,21 @@ impl Session {
         self.transaction.as_ref().map_or(0, |open| open.level())
     }
 
-    /// Whether `caller` may go on with `transaction`, which is open on this session.
+    /// Whether the caller may go on with `transaction`, which is open on this session; `is_caller`
+    /// tells the caller's thread from others.
     ///
     /// Bound to a context: that word must be set now, and set by the caller. Bound to a thread: the
     /// caller must be that thread, and the context plays no part.
-    pub fn may_continue(&self, transaction: &Transaction, caller: &Owner) -> bool {
+    pub fn may_continue(
+        &self,
+        transaction: &Transaction,
+        is_caller: impl Fn(&Owner) -> bool,
+    ) -> bool {
         match transaction.bound_to() {
             TransactionOwner::Context(word) => self
                 .binding()
-                .is_some_and(|binding| binding.context == *word && binding.owner == *caller),
-            TransactionOwner::Thread(owner) => owner == caller,
+                .is_some_and(|binding| binding.context == *word && is_caller(&binding.owner)),
+            TransactionOwner::Thread(owner) => is_caller(owner),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::domain::event::{Change, SessionEvent};
-use crate::domain::id::{Revision, SessionId};
+use crate::domain::id::{Owner, Revision, SessionId};
 use crate::domain::session::{Binding, Context, Session, Transaction};
 
 use floor::Issued;
@@ -43,10 +43,17 @@ pub struct SessionTable {
     len: usize,
     bound: usize,
     in_transaction: usize,
+    /// Whether the last change ended all sessions.
+    terminated: bool,
     owners: Owners,
 }
 
 impl SessionTable {
+    /// No sessions, numbers beginning above `floor`.
+    pub fn above(floor: Floor) -> Self {
+        Self::loading(floor, Vec::new())
+    }
+
     /// A table to be read back with [`load`](Self::load), from what [`floor`](Self::floor) and
     /// [`issued`](Self::issued) said of it.
     pub fn loading(floor: Floor, issued: Vec<u64>) -> Self {
@@ -54,11 +61,17 @@ impl SessionTable {
         Self { revision: floor.revision, issued, ..Self::default() }
     }
 
+    /// The handle that sessions of this owner share. [`load`](Self::load) takes sessions as they are,
+    /// so whoever reads many of one owner asks once.
+    pub fn share(&mut self, owner: &Owner) -> Owner {
+        self.owners.shared(owner)
+    }
+
     /// Takes a remembered session. Answers false and takes nothing if it cannot be one of this table:
     /// if it is not above the one before, its number was never issued, or it or its token comes from
     /// later than the last change.
     #[must_use = "a session that is refused shows that what was remembered is damaged"]
-    pub fn load(&mut self, mut session: Session) -> bool {
+    pub fn load(&mut self, session: Session) -> bool {
         let known = self.issued.contains(session.id.get())
             && session.revision <= self.revision
             && session.binding().is_none_or(|binding| binding.token <= self.revision);
@@ -66,19 +79,21 @@ impl SessionTable {
         if !known || last.is_some_and(|last| last.id >= session.id) {
             return false;
         }
-        if let Context::Set(binding) = &mut session.context {
-            binding.owner = self.owners.shared(&binding.owner);
+        self.count(&session);
+        let number = Page::of(session.id.get());
+        let last = self.pages.last_entry().filter(|last| *last.key() == number);
+        match last.and_then(|last| Arc::get_mut(last.into_mut())) {
+            Some(page) => page.fill(session),
+            None => {
+                if let Some(full) =
+                    self.pages.last_entry().and_then(|last| Arc::get_mut(last.into_mut()))
+                {
+                    full.trim();
+                }
+                self.pages.insert(number, Arc::new(Page::filled_with(session)));
+            }
         }
-        if let Some(owner) = session.transaction.as_mut().and_then(|open| open.owner_mut()) {
-            *owner = self.owners.shared(owner);
-        }
-        self.put(session);
         true
-    }
-
-    /// No sessions, numbers beginning above `floor`.
-    pub fn above(floor: Floor) -> Self {
-        Self::loading(floor, Vec::new())
     }
 
     /// The revision of the last change.
@@ -155,9 +170,15 @@ impl SessionTable {
         self.in_transaction
     }
 
+    /// Whether the last change was the end of all sessions, by a terminate.
+    pub fn terminated(&self) -> bool {
+        self.terminated
+    }
+
     /// Makes `change` true. Total: a change of a session that does not exist changes only the revision.
     pub fn apply(&mut self, change: &Change) {
         self.revision = change.revision;
+        self.terminated = false;
         match &change.event {
             SessionEvent::Began { session: id, labels } => {
                 self.issued.raise(id.get());
@@ -189,7 +210,8 @@ impl SessionTable {
             SessionEvent::Ended { session, forced: _ } => self.take(*session),
             SessionEvent::AllEnded => {
                 let issued = std::mem::take(&mut self.issued);
-                *self = Self { revision: change.revision, issued, ..Self::default() };
+                let revision = change.revision;
+                *self = Self { revision, issued, terminated: true, ..Self::default() };
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::limits::{RETRY_AFTER_MS_MAX, RETRY_AFTER_MS_MIN};
+
 /// A moment of the wall clock in microseconds since 1970-01-01T00:00:00Z. Only shown to people and
 /// never compared to decide who may do what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -24,9 +26,43 @@ impl Timestamp {
     }
 }
 
+/// How long to wait for something of which `percent` took `elapsed`, if that tells anything. Never
+/// shorter than a round trip is worth, never longer than anybody should wait without looking.
+pub fn remaining(elapsed: Duration, percent: u8) -> Option<Duration> {
+    let done = u32::from(percent.min(100));
+    if done == 0 {
+        return None;
+    }
+    let (min, max) = (RETRY_AFTER_MS_MIN, RETRY_AFTER_MS_MAX);
+    let left = (elapsed / done).saturating_mul(100 - done);
+    Some(left.clamp(Duration::from_millis(min), Duration::from_millis(max)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_remains_is_estimated_from_what_is_done() {
+        let ms = Duration::from_millis;
+        for (elapsed, percent, expected) in [
+            (0, 0, None),
+            (60_000, 0, None),
+            (1_000, 50, Some(1_000)),
+            (1_000, 25, Some(3_000)),
+            (9_000, 90, Some(1_000)),
+            // Never too short, never too long.
+            (0, 1, Some(50)),
+            (100, 99, Some(50)),
+            (1_000, 100, Some(50)),
+            (1_000, 255, Some(50)),
+            (10_000, 1, Some(30_000)),
+        ] {
+            let found = remaining(ms(elapsed), percent);
+            assert_eq!(found, expected.map(ms), "{percent} % after {elapsed} ms");
+        }
+        assert_eq!(remaining(Duration::MAX, 1), Some(ms(30_000)));
+    }
 
     #[test]
     fn a_clock_set_back_makes_no_time_pass() {

@@ -6,7 +6,7 @@ use crate::domain::call::{Call, Refused, Stamp};
 use crate::domain::event::Change;
 use crate::domain::id::Principal;
 use crate::domain::instance::Instance;
-use crate::domain::lifecycle::{Failure, PhaseRefusal};
+use crate::domain::lifecycle::{Admission, Failure, PhaseRefusal};
 use crate::domain::time::Timestamp;
 
 /// What a caller gets: nothing if it had gone before the call was decided.
@@ -14,6 +14,12 @@ pub(super) type Outcome<C> = Option<Result<<C as Call>::Answer, Refused<<C as Ca
 
 /// A call of whatever kind, as the owner sees it: decided once, answered once.
 pub(super) trait Question: Send {
+    /// Whether it takes or lets go.
+    fn admission(&self) -> Admission;
+
+    /// Whether its caller still waits.
+    fn waits(&self) -> bool;
+
     /// Decides the call, unless nobody waits for it any more.
     fn decide(&mut self, instance: &mut Instance, now: Timestamp, changes: &mut Vec<Change>);
 
@@ -46,8 +52,16 @@ where
     C::Answer: Send,
     C::Refusal: Send,
 {
+    fn admission(&self) -> Admission {
+        C::ADMISSION
+    }
+
+    fn waits(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
     fn decide(&mut self, instance: &mut Instance, now: Timestamp, changes: &mut Vec<Change>) {
-        if !self.reply.is_closed() {
+        if self.waits() {
             let stamp = Stamp { now, by: self.by.clone() };
             self.outcome = Some(instance.call(&self.call, &stamp, changes));
         }

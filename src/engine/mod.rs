@@ -11,11 +11,13 @@
 //! - `owner`: the task that decides, commits, applies and answers
 //! - `ask`: a call on its way to the owner and back
 //! - `registrar`: creating and deleting instances
+//! - [`backup`]: backups on their way out and in
 //! - [`watch`]: what instances look like, told to those who want to know
 //!
 //! Must never: read a clock, draw a random number, name a backend or know a wire type.
 
 mod ask;
+pub mod backup;
 mod owner;
 mod registrar;
 #[cfg(test)]
@@ -24,23 +26,27 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
+use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::call::{Call, Refused};
-use crate::domain::id::{InstanceId, Labels, Principal, Uid};
+use crate::domain::id::{InstanceId, Labels, Principal, Revision, Uid};
 use crate::domain::instance::{
     CreateRefusal, Durability, InitializeRefusal, InstanceRecord, Resting, TerminateMode,
     TerminateRefusal,
 };
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
-use crate::domain::refusal::{Facts, Refusal};
+use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 use crate::engine::ask::ask;
+use crate::engine::backup::{Backup, Upload};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
 use crate::engine::watch::{Board, InstanceChanges, InstanceView};
@@ -75,6 +81,9 @@ pub struct NewInstance {
     pub max_sessions: Option<u32>,
     /// What its answers promise.
     pub durability: Durability,
+    /// Whether it is initialised as well. It is remembered so: whatever comes in between, the next
+    /// start of the server initialises it.
+    pub ready: bool,
 }
 
 /// The way to every instance. Cloning it is cheap.
@@ -83,13 +92,19 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     settings: Settings,
+    environment: Arc<dyn Environment>,
     instances: RwLock<BTreeMap<InstanceId, Handle>>,
     registrar: mpsc::Sender<registrar::Message>,
     board: Board,
     draining: watch_channel::Sender<bool>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// The way to one instance.
@@ -108,6 +123,13 @@ pub enum Unanswered<R> {
     ShuttingDown,
     /// The instance was asked and refused.
     Refused(R),
+    /// It refused because of a phase that passes by itself.
+    NotYet {
+        /// What it said.
+        refusal: R,
+        /// How long the phase should still take.
+        over_in: Duration,
+    },
 }
 
 impl<R: Refusal> Refusal for Unanswered<R> {
@@ -115,7 +137,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
         match self {
             Self::NoSuchInstance => JetErr::InvalidInstance,
             Self::ShuttingDown => PhaseRefusal::Draining.jet_err(),
-            Self::Refused(refusal) => refusal.jet_err(),
+            Self::Refused(refusal) | Self::NotYet { refusal, .. } => refusal.jet_err(),
         }
     }
 
@@ -124,6 +146,9 @@ impl<R: Refusal> Refusal for Unanswered<R> {
             Self::NoSuchInstance => Facts::default(),
             Self::ShuttingDown => PhaseRefusal::Draining.facts(),
             Self::Refused(refusal) => refusal.facts(),
+            Self::NotYet { refusal, over_in } => {
+                Facts { retry: Retry::After(*over_in), ..refusal.facts() }
+            }
         }
     }
 }
@@ -139,6 +164,7 @@ impl Engine {
         let (registrar, messages) = mpsc::channel(registrar::QUEUE_MAX);
         let shared = Arc::new(Shared {
             settings,
+            environment: Arc::clone(&environment),
             instances: RwLock::default(),
             registrar,
             board: Board::new(),
@@ -172,29 +198,57 @@ impl Engine {
                 Ok(()) => PhaseRefusal::Draining,
                 Err(refusal) => refusal,
             };
-            return Err(Unanswered::Refused(refusal.into()));
+            return Err(self.refused(&handle, refusal.into()));
         }
         let (question, answer) = ask(call, by);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         match answer.await {
-            Ok(Some(result)) if sent => result.map_err(Unanswered::Refused),
+            Ok(Some(result)) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
 
-    /// `JetCreateInstance2`.
+    /// `JetCreateInstance2`, and `JetInit3` if the instance is to be ready.
     pub async fn create(
         &self,
         wanted: NewInstance,
     ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+        let ready = wanted.ready.then(|| wanted.id.clone());
         let (reply, answer) = oneshot::channel();
         let message = registrar::Message::Create(wanted, reply);
         if self.shared.registrar.send(message).await.is_err() {
             return Err(Unanswered::ShuttingDown);
         }
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(Unanswered::ShuttingDown),
+        let created = answer.await.unwrap_or(Err(Unanswered::ShuttingDown))?;
+        match ready {
+            Some(id) => self.initialized(&id).await,
+            None => Ok(created),
+        }
+    }
+
+    /// Waits until an instance that is being initialised has been, or has failed to be.
+    async fn initialized(
+        &self,
+        id: &InstanceId,
+    ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+        let mut view = self.handle::<CreateRefusal>(id)?.view;
+        let over = view.wait_for(|view| match view.phase {
+            Phase::Created | Phase::Initializing => false,
+            Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating
+            | Phase::Failed(_) => true,
+        });
+        let view = over.await.map_err(|_| Unanswered::ShuttingDown)?.clone();
+        match view.phase {
+            Phase::Failed(failure) => Err(Unanswered::Refused(CreateRefusal::Unavailable(failure))),
+            Phase::Created
+            | Phase::Initializing
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Restoring
+            | Phase::Terminating => Ok(view),
         }
     }
 
@@ -204,7 +258,7 @@ impl Engine {
         // The registrar waits for the owner, and creating others must not wait for an owner that is
         // busy and would refuse.
         let phase = handle.view.borrow().phase.on(Event::Delete);
-        phase.map_err(Unanswered::Refused)?;
+        phase.map_err(|refusal| self.refused(&handle, refusal))?;
         let (reply, answer) = oneshot::channel();
         let message = registrar::Message::Delete(id, reply);
         if self.shared.registrar.send(message).await.is_err() {
@@ -240,6 +294,19 @@ impl Engine {
         mode: TerminateMode,
     ) -> Result<InstanceView, Unanswered<TerminateRefusal>> {
         self.lifecycle(id, |reply| Message::Terminate { mode, reply }).await
+    }
+
+    /// `JetBackupInstance`: the sessions as they are now, piece by piece.
+    pub async fn backup(&self, id: &InstanceId) -> Result<Backup, Unanswered<BackupRefusal>> {
+        let begun = self.lifecycle(id, Message::Backup).await?;
+        Ok(Backup::new(self.clone(), begun))
+    }
+
+    /// `JetRestoreInstance`: from now on the instance waits for the upload.
+    pub async fn restore(&self, id: &InstanceId) -> Result<Upload, Unanswered<RestoreRefusal>> {
+        let (registrar, draining) =
+            (self.shared.registrar.clone(), self.shared.draining.subscribe());
+        self.lifecycle(id, |reply| Message::Restore { reply, registrar, draining }).await
     }
 
     /// An instance as it is now: everything that was answered is in it.
@@ -304,19 +371,19 @@ impl Engine {
         }
     }
 
-    async fn lifecycle<R>(
+    async fn lifecycle<T, R>(
         &self,
         id: &InstanceId,
-        message: impl FnOnce(oneshot::Sender<Result<InstanceView, R>>) -> Message,
-    ) -> Result<InstanceView, Unanswered<R>>
+        message: impl FnOnce(oneshot::Sender<Result<T, R>>) -> Message,
+    ) -> Result<T, Unanswered<R>>
     where
-        R: From<PhaseRefusal>,
+        R: Refusal + From<PhaseRefusal>,
     {
         let handle = self.handle(id)?;
         let (reply, answer) = oneshot::channel();
         let sent = handle.owner.send(message(reply)).await.is_ok();
         match answer.await {
-            Ok(result) if sent => result.map_err(Unanswered::Refused),
+            Ok(result) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
@@ -324,6 +391,17 @@ impl Engine {
     fn handle<R>(&self, id: &InstanceId) -> Result<Handle, Unanswered<R>> {
         let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
         instances.get(id).cloned().ok_or(Unanswered::NoSuchInstance)
+    }
+
+    /// A refusal, with how long it will stand if its phase passes by itself and tells.
+    fn refused<R: Refusal>(&self, handle: &Handle, refusal: R) -> Unanswered<R> {
+        let over_in = handle.view.borrow().over_in(|| self.shared.environment.now());
+        match over_in {
+            Some(over_in) if refusal.facts().retry == Retry::Soon => {
+                Unanswered::NotYet { refusal, over_in }
+            }
+            Some(_) | None => Unanswered::Refused(refusal),
+        }
     }
 
     /// What to say when an owner took a question with it: it is gone with its instance, the server
@@ -372,6 +450,7 @@ fn new_record(
         created: now,
         updated: now,
         floor,
-        resting: Resting::Created,
+        resting: if wanted.ready { Resting::Ready } else { Resting::Created },
+        ended: Revision::ZERO,
     }
 }

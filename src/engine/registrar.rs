@@ -8,8 +8,9 @@ use std::sync::{Arc, PoisonError, Weak};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::backup::RestoreRefusal;
 use crate::domain::id::InstanceId;
-use crate::domain::instance::{self, CreateRefusal, InstanceRecord, Resting};
+use crate::domain::instance::{self, CreateRefusal, Instance, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
@@ -17,7 +18,7 @@ use crate::domain::table::Floor;
 use crate::engine::owner::{self, Owner};
 use crate::engine::watch::InstanceView;
 use crate::engine::{Environment, Handle, NewInstance, Shared, Unanswered, new_record};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, with_causes};
 
 pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 
@@ -26,6 +27,8 @@ pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 pub(super) enum Message {
     Create(NewInstance, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
     Delete(InstanceId, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
+    /// Begins an epoch that nobody has used and that is above these numbers too.
+    Raise(Floor, oneshot::Sender<Result<Floor, RestoreRefusal>>),
     /// The server goes down: nothing is created or deleted any more.
     Close(oneshot::Sender<()>),
 }
@@ -48,16 +51,11 @@ impl<S: Store> Registrar<S> {
     ) -> Result<(), StoreError> {
         let catalog = store.load().await?;
         let registrar = Self { store, environment, shared, floor: catalog.floor };
+        for (id, error) in catalog.damaged {
+            registrar.register_damaged(id, &error);
+        }
         for record in catalog.instances {
-            let initialize = match record.resting {
-                Resting::Created => false,
-                Resting::Ready | Resting::Stopped => true,
-            };
-            let handle = registrar.register(record);
-            if let (Some(handle), true) = (handle, initialize) {
-                let message = owner::Message::Initialize(None);
-                handle.owner.try_send(message).expect("a new owner has an empty inbox");
-            }
+            registrar.register(Instance::created(record));
         }
         tokio::spawn(registrar.run(inbox));
         Ok(())
@@ -78,6 +76,14 @@ impl<S: Store> Registrar<S> {
                     if let Some(result) = self.delete(&id).await {
                         drop(reply.send(result));
                     }
+                }
+                Message::Raise(above, reply) => {
+                    let raise = AssertUnwindSafe(self.raise(above)).catch_unwind();
+                    let result = raise.await.unwrap_or_else(|panic| {
+                        let cause = owner::panic_message(&*panic);
+                        Err(RestoreRefusal::Unavailable(self.failure(JetErr::InternalError, cause)))
+                    });
+                    drop(reply.send(result));
                 }
                 Message::Close(reply) => {
                     inbox.close();
@@ -102,17 +108,29 @@ impl<S: Store> Registrar<S> {
         }
         let record = new_record(wanted, shared.settings, self.floor, &*self.environment);
         let created = self.store.create(&record).await;
-        created.map_err(|error| self.unavailable(error.error, owner::with_causes(&error)))?;
+        created.map_err(|error| self.unavailable(error.error, with_causes(&error)))?;
         tracing::info!(instance = %record.id, "instance created");
-        let handle = self.register(record).ok_or(Unanswered::ShuttingDown)?;
+        let handle = self.register(Instance::created(record)).ok_or(Unanswered::ShuttingDown)?;
         let view = handle.view.borrow().clone();
         Ok(view)
     }
 
+    async fn raise(&mut self, above: Floor) -> Result<Floor, RestoreRefusal> {
+        let next = self.floor.max(above).next_epoch().ok_or(RestoreRefusal::NoNumbersLeft)?;
+        let raised = self.store.raise(next).await;
+        raised.map_err(|error| {
+            RestoreRefusal::Unavailable(self.failure(error.error, with_causes(&error)))
+        })?;
+        self.floor = next;
+        Ok(next)
+    }
+
     fn unavailable(&self, error: JetErr, cause: String) -> Unanswered<CreateRefusal> {
-        let time = self.environment.now();
-        let failure = Failure { error, cause: cause.into(), time };
-        Unanswered::Refused(CreateRefusal::Unavailable(failure))
+        Unanswered::Refused(CreateRefusal::Unavailable(self.failure(error, cause)))
+    }
+
+    fn failure(&self, error: JetErr, cause: String) -> Failure {
+        Failure { error, cause: cause.into(), time: self.environment.now() }
     }
 
     /// Answers nothing where the owner takes the question with it.
@@ -138,13 +156,41 @@ impl<S: Store> Registrar<S> {
         Some(Ok(()))
     }
 
-    /// Starts the owner of an instance and lets everybody find it.
-    fn register(&self, record: InstanceRecord) -> Option<Handle> {
+    /// An instance whose record cannot be read has failed from the start, and can be seen,
+    /// terminated, restored and deleted.
+    fn register_damaged(&self, id: InstanceId, error: &StoreError) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let failure = self.failure(error.error, with_causes(error));
+        tracing::error!(
+            instance = %id,
+            jet_error = failure.error.code(),
+            cause = &*failure.cause,
+            "the record of an instance cannot be read",
+        );
+        let (uid, now) = (self.environment.uid(), self.environment.now());
+        let max_sessions = shared.settings.max_sessions;
+        let record = InstanceRecord::unreadable(id, uid, max_sessions, self.floor, now);
+        self.register(Instance::failed(record, failure));
+    }
+
+    /// Starts the owner of an instance and lets everybody find it. If the instance does not rest in
+    /// CREATED, it is initialised.
+    fn register(&self, instance: Instance) -> Option<Handle> {
         let shared = self.shared.upgrade()?;
-        let id = record.id.clone();
+        let id = instance.record.id.clone();
+        let initialize = match instance.record.resting {
+            Resting::Created => false,
+            Resting::Ready | Resting::Stopped => true,
+        };
         let (owner, view) =
-            Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), record);
+            Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), instance);
         let (sender, inbox) = mpsc::channel(OWNER_QUEUE_MAX);
+        if initialize {
+            let message = owner::Message::Initialize(None);
+            sender.try_send(message).expect("a new owner has an empty inbox");
+        }
         tokio::spawn(owner.run(inbox));
         let handle = Handle { owner: sender, view };
         let mut instances = shared.instances.write().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -15,6 +16,7 @@ use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::{Instance, InstanceRecord};
 use crate::domain::lifecycle::Phase;
 use crate::domain::table::SessionTable;
+use crate::domain::time::{Timestamp, remaining};
 use crate::engine::Engine;
 
 /// An instance as it was at one moment.
@@ -71,9 +73,32 @@ impl InstanceView {
         }
     }
 
-    /// Takes over progress; answers whether it is news.
+    /// Takes over progress; answers whether it is news. It only rises, and is nothing but 0 in a phase
+    /// that does not pass by itself.
     pub(super) fn progress(&mut self, percent: u8) -> bool {
-        std::mem::replace(&mut self.progress, percent) != percent
+        let passes = match self.phase {
+            Phase::Initializing | Phase::Restoring | Phase::Terminating => true,
+            Phase::Created | Phase::Ready | Phase::Stopped | Phase::Failed(_) => false,
+        };
+        let news = passes && percent > self.progress;
+        if news {
+            self.progress = percent;
+        }
+        news
+    }
+
+    /// When an initialisation or a restore should be over, if its progress tells.
+    pub(super) fn over_in(&self, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
+        match self.phase {
+            Phase::Initializing | Phase::Restoring => {
+                remaining(now().since(self.record.updated), self.progress)
+            }
+            Phase::Created
+            | Phase::Ready
+            | Phase::Stopped
+            | Phase::Terminating
+            | Phase::Failed(_) => None,
+        }
     }
 
     /// Whether more than the counts differs.

@@ -20,7 +20,7 @@ use crate::rpc::convert::{
 };
 use crate::rpc::layers::Deadline;
 use crate::rpc::status::{self, About};
-use crate::rpc::{Caller, OfInstance, parse, unserved};
+use crate::rpc::{Caller, OfInstance, backup, parse};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct AboutUs {
     pub version: &'static str,
     /// The commit it was built from.
     pub commit: &'static str,
+    /// The format of the logs it writes; 0 if it writes none.
+    pub log_format: u32,
 }
 
 impl Instances {
@@ -63,6 +65,7 @@ impl Instances {
             max_page_size: of_u32(limits::PAGE_SIZE_MAX),
             max_request_bytes: of(limits::REQUEST_BYTES_MAX),
             max_response_bytes: of(limits::RESPONSE_BYTES_MAX),
+            max_backup_chunk_bytes: of(limits::BACKUP_CHUNK_BYTES_MAX),
             max_error_details_bytes: of(limits::STATUS_DETAILS_BYTES_MAX),
             max_concurrent_streams: of_u32(limits::STREAMS_PER_CONNECTION_MAX),
             // What this release does not serve has no limit in force.
@@ -72,7 +75,10 @@ impl Instances {
 }
 
 /// The result of a lifecycle call as a response or a status.
-fn answered<T, R: Refusal>(result: Result<T, Unanswered<R>>, caller: &Caller) -> Result<T, Status> {
+pub(super) fn answered<T, R: Refusal>(
+    result: Result<T, Unanswered<R>>,
+    caller: &Caller,
+) -> Result<T, Status> {
     result.map_err(|refusal| status::refused(&refusal, &caller.about))
 }
 
@@ -128,8 +134,7 @@ impl InstanceService for Instances {
         Ok(Response::new(pb::GetServerInfoResponse {
             version: self.about_us.version.to_owned(),
             commit: self.about_us.commit.to_owned(),
-            // No log, no format of it.
-            log_format: 0,
+            log_format: i32::try_from(self.about_us.log_format).unwrap_or(i32::MAX),
             limits: Some(self.limits()),
         }))
     }
@@ -161,24 +166,28 @@ impl InstanceService for Instances {
         Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
     }
 
-    type BackupInstanceStream = stream::Empty<Result<pb::BackupInstanceResponse, Status>>;
+    type BackupInstanceStream = Answers<pb::BackupInstanceResponse>;
 
     async fn backup_instance(
         &self,
         request: Request<pb::BackupInstanceRequest>,
     ) -> Result<Response<Self::BackupInstanceStream>, Status> {
-        unserved(&request, "BackupInstance")
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let (OfInstance(id), caller) = parse(request)?;
+        let backup = answered(self.engine.backup(&id).await, &caller)?;
+        let chunks = backup::chunks(backup, caller.about.clone());
+        Ok(Response::new(until(deadline, chunks, caller.about)))
     }
 
     async fn restore_instance(
         &self,
         request: Request<Streaming<pb::RestoreInstanceRequest>>,
     ) -> Result<Response<pb::RestoreInstanceResponse>, Status> {
-        unserved(&request, "RestoreInstance")
+        let view = backup::restore(&self.engine, request).await?;
+        Ok(Response::new(pb::RestoreInstanceResponse { instance: Some(instance(view)) }))
     }
 
-    type WatchInstancesStream =
-        Pin<Box<dyn Stream<Item = Result<pb::WatchInstancesResponse, Status>> + Send>>;
+    type WatchInstancesStream = Answers<pb::WatchInstancesResponse>;
 
     async fn watch_instances(
         &self,
@@ -196,10 +205,22 @@ impl InstanceService for Instances {
             let item = watch.next().await?;
             Some((item, watch))
         });
-        Ok(Response::new(match deadline {
-            Some(deadline) => Box::pin(deadline.ends(views, about)),
-            None => Box::pin(views),
-        }))
+        Ok(Response::new(until(deadline, views, about)))
+    }
+}
+
+/// What a streaming method answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The stream until its end or until the deadline of its call.
+fn until<T: Send + 'static>(
+    deadline: Option<Deadline>,
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    about: About,
+) -> Answers<T> {
+    match deadline {
+        Some(deadline) => Box::pin(deadline.ends(stream, about)),
+        None => Box::pin(stream),
     }
 }
 

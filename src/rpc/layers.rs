@@ -64,7 +64,7 @@ impl Deadline {
         })
     }
 
-    /// The stream until the deadline, and then the status that says so.
+    /// The stream until its end, or until the deadline and then the status that says so.
     pub(super) fn ends<T>(
         self,
         stream: impl Stream<Item = Result<T, Status>>,
@@ -74,8 +74,9 @@ impl Deadline {
             tokio::time::sleep(self.0).await;
             Err(status::deadline_exceeded(&about))
         });
-        // Whichever speaks first; the deadline is the last word.
-        stream::select(stream.map(Some), over.map(Some).chain(stream::iter([None])))
+        // Whichever speaks first; the end of either is the end.
+        let end = || stream::iter([None]);
+        stream::select(stream.map(Some).chain(end()), over.map(Some).chain(end()))
             .take_while(|item| std::future::ready(item.is_some()))
             .filter_map(std::future::ready)
     }

@@ -5,11 +5,13 @@
 //! knows gRPC codes.
 //!
 //! - [`session`], [`instance`], [`error`], [`thread`]: one file per service
+//! - `backup`: backups as streams of chunks
 //! - `convert`: wire → command, naming every bad field at once; answer → wire
 //! - [`status`]: refusals → gRPC statuses with details
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
 //! - [`health`]: grpc.health.v1 kept true
 
+mod backup;
 mod convert;
 pub mod error;
 pub mod health;

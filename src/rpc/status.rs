@@ -17,7 +17,7 @@ use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
 use crate::domain::lifecycle::Phase;
 use crate::domain::limits::{REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX};
-use crate::domain::refusal::{Cause, Facts, Quota, Refusal};
+use crate::domain::refusal::{Cause, Facts, Quota, Refusal, Retry};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
 
@@ -91,9 +91,13 @@ pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
         let bad = BadField { field: field.to_owned(), rule: rule.to_owned() };
         return malformed(vec![bad], about);
     }
-    let told = tell(jet, &facts, about);
-    let mut answer =
-        Answer { message: told, retry: facts.retry.then_some(RETRY_AFTER), ..Answer::jet(jet) };
+    let message = tell(jet, &facts, about);
+    let retry = match facts.retry {
+        Retry::No => None,
+        Retry::Soon => Some(RETRY_AFTER),
+        Retry::After(delay) => Some(delay),
+    };
+    let mut answer = Answer { message, retry, ..Answer::jet(jet) };
     if facts.stale_token {
         answer.code = Code::Aborted;
         answer.reason = "STALE_FENCING_TOKEN".to_owned();
@@ -513,6 +517,9 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
     }
     if facts.blocking.count > 0 {
         return format!("{} sessions of {subject} have open transactions", facts.blocking.count);
+    }
+    if let Some(detail) = &facts.detail {
+        return format!("{subject}: {detail}");
     }
     match facts.quota {
         Some(Quota::Sessions(max)) => format!("{subject} has its {max} sessions"),

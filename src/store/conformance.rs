@@ -172,7 +172,7 @@ async fn reopened<S: Store>(store: &S, id: &str) -> (S::Journal, SessionTable) {
     (opened.journal, opened.table)
 }
 
-fn record(id: &str) -> InstanceRecord {
+pub(crate) fn record(id: &str) -> InstanceRecord {
     InstanceRecord {
         id: id.parse().unwrap(),
         uid: Uid::new("c0ffee"),
@@ -183,10 +183,11 @@ fn record(id: &str) -> InstanceRecord {
         updated: Timestamp::from_micros(2),
         floor: Floor::default(),
         resting: Resting::Created,
+        ended: Revision::ZERO,
     }
 }
 
-fn change(revision: u64, event: SessionEvent) -> Change {
+pub(crate) fn change(revision: u64, event: SessionEvent) -> Change {
     Change {
         revision: Revision::new(revision),
         time: Timestamp::from_micros(3),
@@ -195,13 +196,13 @@ fn change(revision: u64, event: SessionEvent) -> Change {
     }
 }
 
-fn began(revision: u64, sesid: u64) -> Change {
+pub(crate) fn began(revision: u64, sesid: u64) -> Change {
     let session = SessionId::new(sesid).unwrap();
     change(revision, SessionEvent::Began { session, labels: Labels::default() })
 }
 
 /// Two changes, the first at `revision`.
-fn begin_and_set(revision: u64, sesid: u64) -> [Change; 2] {
+pub(crate) fn begin_and_set(revision: u64, sesid: u64) -> [Change; 2] {
     let set = SessionEvent::ContextSet {
         session: SessionId::new(sesid).unwrap(),
         owner: Owner::new(Principal::anonymous(), "t".parse().unwrap()),
@@ -210,7 +211,7 @@ fn begin_and_set(revision: u64, sesid: u64) -> [Change; 2] {
     [began(revision, sesid), change(revision + 1, set)]
 }
 
-fn fold(changes: &[Change]) -> SessionTable {
+pub(crate) fn fold(changes: &[Change]) -> SessionTable {
     let mut table = SessionTable::default();
     changes.iter().for_each(|change| table.apply(change));
     table

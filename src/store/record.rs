@@ -253,6 +253,7 @@ pub(super) fn write_instance(record: &InstanceRecord, generation: u64, bytes: &m
         }
         .into(),
         generation,
+        ended_revision: record.ended.get(),
     };
     bytes.extend_from_slice(&message.encode_to_vec());
 }
@@ -281,6 +282,7 @@ pub(super) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord, u64)> {
         updated: Timestamp::from_micros(message.updated_us),
         floor: floor(message.floor_revision, message.floor_sesid),
         resting: field(resting, "resting")?,
+        ended: Revision::new(message.ended_revision),
     };
     Ok((record, message.generation))
 }

@@ -6,6 +6,8 @@
 
 mod support;
 
+mod backups;
+mod cli;
 mod contention;
 mod contexts;
 mod errors;

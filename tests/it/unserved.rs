@@ -104,8 +104,6 @@ async fn a_method_that_is_not_served_says_so() {
         "SessionService/ForceResetSessionContext",
         "SessionService/PipelineSessionContexts",
         "SessionService/WatchSessions",
-        "InstanceService/BackupInstance",
-        "InstanceService/RestoreInstance",
         "ThreadService/KeepThreadsAlive",
         "ThreadService/GetThread",
         "ThreadService/ListThreads",

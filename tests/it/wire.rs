@@ -177,7 +177,7 @@ async fn the_id_of_a_request_comes_back_whatever_becomes_of_it() {
             (SET, begin()),
             ("/jet.session.v1.SessionService/BatchBeginSessions", begin()),
             ("/jet.session.v1.ThreadService/ListThreads", begin()),
-            ("/jet.session.v1.InstanceService/BackupInstance", begin()),
+            ("/jet.session.v1.SessionService/CheckSessionContext", begin()),
         ] {
             let refusal = raw.call(path, &[("x-request-id", id)], &refused).await.status();
             assert_eq!(refusal.metadata().get("x-request-id").unwrap(), id, "{path}");

@@ -133,10 +133,12 @@ impl Refusal for NoSuchSession {
 
 /// Step 9 of the contract's order of checks.
 fn existing(instance: &Instance, id: SessionId) -> Result<&Session, NoSuchSession> {
-    instance.table.session(id).ok_or(if instance.table.ever_began(id) {
-        NoSuchSession::Ended
-    } else {
-        NoSuchSession::NeverExisted
+    instance.table.session(id).ok_or_else(|| {
+        if instance.table.ever_began(id) {
+            NoSuchSession::Ended
+        } else {
+            NoSuchSession::NeverExisted
+        }
     })
 }
 

@@ -71,12 +71,11 @@ impl Call for BeginTransaction {
         stamp: &Stamp,
     ) -> Result<Vec<SessionEvent>, Refused<BeginTransactionRefusal>> {
         let session = existing(instance, self.session)?;
-        let caller = stamp.owner(&self.thread);
         let transaction = match &session.transaction {
             Some(open) => {
                 let deeper =
                     open.deeper().ok_or(Refused::Call(BeginTransactionRefusal::TransTooDeep))?;
-                if !session.may_continue(open, &caller) {
+                if !session.may_continue(open, |owner| stamp.is(owner, &self.thread)) {
                     return Err(Refused::Call(BeginTransactionRefusal::SharingViolation));
                 }
                 deeper
@@ -85,7 +84,7 @@ impl Call for BeginTransaction {
             // which thread calls, else to the calling thread.
             None => Transaction::outermost(match session.binding() {
                 Some(binding) => TransactionOwner::Context(binding.context),
-                None => TransactionOwner::Thread(caller),
+                None => TransactionOwner::Thread(stamp.owner(&self.thread)),
             }),
         };
         Ok(vec![SessionEvent::TransactionBegan { session: self.session, transaction }])
@@ -149,7 +148,7 @@ fn own_transaction<'a>(
         .transaction
         .as_deref()
         .ok_or(Refused::Call(EndTransactionRefusal::NotInTransaction))?;
-    if session.may_continue(open, &stamp.owner(thread)) {
+    if session.may_continue(open, |owner| stamp.is(owner, thread)) {
         Ok(open)
     } else {
         Err(Refused::Call(EndTransactionRefusal::SharingViolation))

@@ -22,6 +22,24 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// A page that begins with this session and is filled in order: room for all is made at once.
+    pub(super) fn filled_with(session: Session) -> Self {
+        let mut page = Self { present: 0, sessions: Vec::with_capacity(NUMBERS) };
+        page.fill(session);
+        page
+    }
+
+    /// Adds a session whose number is above all that are here.
+    pub(super) fn fill(&mut self, session: Session) {
+        self.present |= bit(session.id);
+        self.sessions.push(session);
+    }
+
+    /// Gives back the room that filling did not need.
+    pub(super) fn trim(&mut self) {
+        self.sessions.shrink_to_fit();
+    }
+
     /// The page that a sesid is on.
     pub(super) const fn of(sesid: u64) -> u64 {
         sesid / NUMBERS as u64

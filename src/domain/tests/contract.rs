@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::instance::TerminateMode;
 use crate::domain::lifecycle::Event;
+use crate::domain::refusal::Retry;
 
 /// Makes every call possible: a session held by T1, one with T1's transaction, one with neither.
 const SETUP: [Step; 5] = [Begin, Begin, Begin, Set(T1, 1, C), BeginTx(T1, 2)];
@@ -166,7 +167,8 @@ fn a_phase_refusal_names_the_phase_and_whether_it_ends_by_itself() {
         let mut world = World::after(&SETUP);
         world.instance.phase = phase.clone();
         if let Err(no) = world.play(Begin) {
-            assert_eq!(no.facts.retry, matches!(phase, Phase::Initializing | Phase::Restoring));
+            let passes = matches!(phase, Phase::Initializing | Phase::Restoring);
+            assert_eq!(no.facts.retry, if passes { Retry::Soon } else { Retry::No });
             assert_eq!(no.facts.phase, Some(phase));
         }
     }
@@ -229,7 +231,7 @@ fn terminate_answers_as_its_phase_its_mode_and_open_transactions_demand() {
                 }
                 world.instance.phase = phase.clone();
                 let table = world.instance.table.clone();
-                let found = world.instance.terminate(mode);
+                let found = world.instance.terminate(mode, false);
                 let code = found.as_ref().map_or_else(|no| no.jet_err().code(), |_| OK);
                 assert_eq!(code, expected, "{mode:?} in {phase}, open: {open}");
                 assert_eq!((&world.instance.phase, &world.instance.table), (&phase, &table));

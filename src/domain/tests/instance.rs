@@ -1,6 +1,7 @@
 //! Section 5: CreateInstance and TerminateInstance; stops and starts as sessions see them.
 
 use super::*;
+use crate::domain::backup::RestoreRefusal;
 use crate::domain::instance::{TerminateMode, create};
 use crate::domain::lifecycle::Event;
 use crate::domain::refusal::{Blocking, Quota};
@@ -34,7 +35,7 @@ fn a_terminate_names_ten_blocking_sessions_and_counts_all() {
         world.ok(if id % 2 == 1 { BeginTx(T1, id) } else { Set(T1, id, C) });
     }
     for mode in [TerminateMode::Complete, TerminateMode::Abrupt] {
-        let no = world.instance.terminate(mode).unwrap_err();
+        let no = world.instance.terminate(mode, false).unwrap_err();
         let first = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19].map(sesid).to_vec();
         assert_eq!(no.facts().blocking, Blocking { count: 13, first });
     }
@@ -54,18 +55,18 @@ fn a_terminate_is_blocked_until_the_last_transaction_has_ended() {
     ] {
         world.ok(step);
         let first: Vec<_> = blocking.iter().copied().map(sesid).collect();
-        let no = world.instance.terminate(TerminateMode::Complete).unwrap_err();
+        let no = world.instance.terminate(TerminateMode::Complete, false).unwrap_err();
         assert_eq!(no.facts().blocking, Blocking { count: first.len(), first });
     }
     world.ok(End(T1, 4));
-    assert_eq!(world.instance.terminate(TerminateMode::Complete), Ok(Phase::Terminating));
+    assert_eq!(world.instance.terminate(TerminateMode::Complete, false), Ok(Phase::Terminating));
 }
 
 #[test]
 fn sessions_at_level_0_block_no_terminate_whatever_their_context() {
     let world = World::after(&[Begin, Begin, Set(T1, 1, C)]);
     for mode in [TerminateMode::Complete, TerminateMode::Abrupt, TerminateMode::Force] {
-        assert_eq!(world.instance.terminate(mode), Ok(Phase::Terminating));
+        assert_eq!(world.instance.terminate(mode, false), Ok(Phase::Terminating));
     }
 }
 
@@ -107,4 +108,67 @@ fn an_instance_that_is_created_has_no_sessions_and_answers_none() {
     let created = Instance::created(InstanceRecord { floor, ..record });
     assert_eq!(created.phase, Phase::Created);
     assert_eq!((created.table.len(), created.table.floor()), (0, floor));
+}
+
+#[test]
+fn a_backup_is_taken_where_the_phase_allows_it_and_one_at_a_time() {
+    let (ready, running) = (&[OK, BACKUP_IN_PROGRESS], [false, true]);
+    for phase in phases() {
+        let mut world = World::ready();
+        world.instance.phase = phase.clone();
+        let found = running.map(|running| {
+            world.instance.backup(running).map_or_else(|no| no.jet_err().code(), |()| OK)
+        });
+        match phase.on(Event::Backup) {
+            Ok(_) => assert_eq!(found, *ready, "{phase}"),
+            Err(no) => assert_eq!(found, [no.jet_err().code(); 2], "{phase}"),
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_runs_is_told_before_open_transactions_and_only_to_a_complete_terminate() {
+    use TerminateMode::{Abrupt, Complete, Force};
+    for in_transaction in [false, true] {
+        for (mode, running) in
+            [Complete, Abrupt, Force].into_iter().flat_map(|m| [(m, false), (m, true)])
+        {
+            let mut world = World::after(&[Begin]);
+            if in_transaction {
+                world.ok(BeginTx(T1, 1));
+            }
+            let expected = match (mode, running, in_transaction) {
+                (Complete, true, _) => BACKUP_IN_PROGRESS,
+                (Complete | Abrupt, _, true) => TOO_MANY_ACTIVE_USERS,
+                (Complete, false, false) | (Abrupt, _, false) | (Force, _, _) => OK,
+            };
+            let found = world.instance.terminate(mode, running);
+            let found = found.map_or_else(|no| no.jet_err().code(), |_| OK);
+            assert_eq!(found, expected, "{mode:?}, {running}, {in_transaction}");
+        }
+    }
+}
+
+#[test]
+fn each_reason_not_to_restore_has_a_code_of_its_own() {
+    let failure = |error| {
+        RestoreRefusal::Unavailable(Failure {
+            error,
+            cause: "first".into(),
+            time: Timestamp::from_micros(1),
+        })
+    };
+    for (refusal, expected) in [
+        (RestoreRefusal::Foreign("x".into()), -615),
+        (RestoreRefusal::Newer("x".into()), -514),
+        (RestoreRefusal::Damaged("x".into()), -573),
+        (RestoreRefusal::TooManySessions { found: 3, max: 2 }, OUT_OF_SESSIONS),
+        (RestoreRefusal::NoNumbersLeft, -519),
+        (failure(JetErr::DiskIO), UNAVAILABLE),
+        (failure(JetErr::DiskFull), UNAVAILABLE_DISK_FULL),
+    ] {
+        assert_eq!(refusal.jet_err().code(), expected, "{refusal:?}");
+        let facts = refusal.facts();
+        assert!(facts.detail.is_some() && facts.phase.is_none(), "the instance has not failed");
+    }
 }

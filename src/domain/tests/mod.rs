@@ -44,6 +44,7 @@ use Step::*;
 // What a step answers: section 9 of the contract.
 const OK: i32 = 0;
 const RESTORE_IN_PROGRESS: i32 = -506;
+const BACKUP_IN_PROGRESS: i32 = -505;
 const TERM_IN_PROGRESS: i32 = -1000;
 const INVALID_PARAMETER: i32 = -1003;
 const NOT_INITIALIZED: i32 = -1029;
@@ -91,6 +92,7 @@ impl World {
             updated: Timestamp::from_micros(0),
             floor,
             resting: Resting::Ready,
+            ended: Revision::ZERO,
         });
         instance.phase = Phase::Ready;
         Self { instance, folded: SessionTable::above(floor), changes: Vec::new(), now: 0 }

@@ -192,7 +192,7 @@ fn lifecycle(kind: Kind, world: &mut World, plain: &mut Plain) -> Option<i32> {
             plain.stopped = false;
         }
         Kind::AskTerminate => {
-            let found = world.instance.terminate(TerminateMode::Complete);
+            let found = world.instance.terminate(TerminateMode::Complete, false);
             let blocking = plain.count(Row::in_transaction);
             let code = found.as_ref().map_or_else(|no| no.jet_err().code(), |_| OK);
             assert_eq!(code, if blocking > 0 { TOO_MANY_ACTIVE_USERS } else { OK });
@@ -203,7 +203,7 @@ fn lifecycle(kind: Kind, world: &mut World, plain: &mut Plain) -> Option<i32> {
             return Some(code);
         }
         Kind::TerminateAndInit => {
-            let phase = world.instance.terminate(TerminateMode::Force).unwrap();
+            let phase = world.instance.terminate(TerminateMode::Force, false).unwrap();
             world.end_all();
             let phase = on(&on(&phase, Event::Closed), Event::Initialize);
             world.instance.phase = on(&phase, Event::Opened { stopped: plain.stopped });

@@ -1,8 +1,9 @@
 //! What is committed together, and when anybody hears of it.
 
+use crate::domain::jet_err::JetErr;
 use crate::domain::limits::BATCH_CALLS_MAX;
 
-use super::scripted::Op;
+use super::scripted::{Fate, Op};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -102,6 +103,24 @@ async fn what_changes_nothing_is_not_committed() {
     assert_eq!(world.sessions("a").await.unwrap().len(), 3);
 
     assert_eq!(world.store.seen(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_is_offered_the_state_after_each_batch_that_changed_it() {
+    let world = World::ready().await;
+    let before = world.view("a").revision.get();
+    world.store.settled();
+
+    let token = world.set(1, "t").await.unwrap();
+    settle().await;
+    assert_eq!(world.store.settled(), [token], "committed and answered");
+    assert_eq!(token, before + 1);
+
+    assert_eq!(world.set(1, "t").await, Err(ALREADY_SET));
+    world.store.next(Op::Commit, "a", Fate::Unavailable(JetErr::DiskIO));
+    assert_eq!(world.reset(1, "t").await, Err(UNAVAILABLE));
+    settle().await;
+    assert_eq!(world.store.settled(), [0; 0], "neither a refusal nor a failure");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use crate::domain::call::context::SetContext;
 use crate::domain::jet_err::JetErr;
-use crate::domain::refusal::Cause;
+use crate::domain::refusal::{Cause, Retry};
 
 use super::scripted::{Fate, Op};
 use super::*;
@@ -135,7 +135,7 @@ async fn a_draining_server_takes_nothing_and_lets_go_of_everything() {
     assert_eq!(refusal.jet_err(), JetErr::ClientRequestToStopJetService);
     let facts = refusal.facts();
     assert_eq!((facts.cause, facts.phase), (Some(Cause::Draining), None));
-    assert!(facts.retry, "another server may answer");
+    assert_eq!(facts.retry, Retry::Soon, "another server may answer");
     assert_eq!(world.begin_session("a").await, Err(STOPPED));
     assert_eq!(world.begin_transaction(1, "t").await, Err(STOPPED));
     assert_eq!(world.phase("a"), Phase::Ready, "phases do not change");
@@ -146,7 +146,7 @@ async fn a_draining_server_takes_nothing_and_lets_go_of_everything() {
     // The phase comes first where it refuses too.
     let stopped = world.raw("b", call.clone()).await.unwrap_err();
     assert_eq!(stopped.jet_err(), JetErr::ClientRequestToStopJetService);
-    assert_eq!((stopped.facts().phase, stopped.facts().retry), (Some(Phase::Stopped), false));
+    assert_eq!((stopped.facts().phase, stopped.facts().retry), (Some(Phase::Stopped), Retry::No));
     assert_eq!(world.begin_session("c").await, Err(NOT_INITIALIZED));
     assert_eq!(world.begin_session("d").await, Err(INVALID_INSTANCE));
 }

@@ -20,6 +20,36 @@ async fn a_new_instance_is_created_and_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_is_to_be_ready_is_so_whatever_comes_in_between() {
+    let wanted = || NewInstance {
+        id: name("a"),
+        labels: Labels::default(),
+        max_sessions: None,
+        durability: Durability::Flush,
+        ready: true,
+    };
+    let world = World::empty().await;
+    let view = world.engine.create(wanted()).await.unwrap();
+    assert_eq!((view.phase, world.phase("a")), (Phase::Ready, Phase::Ready));
+    assert_eq!(world.store.seen(), ["create a", "open a", "update a Ready"]);
+
+    let world = World::empty().await;
+    let gate = world.store.stall(Op::Open, "a");
+    let engine = world.engine.clone();
+    let create: Asked<_> = asked(async move { engine.create(wanted()).await });
+    drop(sent(create));
+    gate.reached().await;
+    let world = world.restarted().await;
+    world.until("a", "READY").await;
+
+    let world = World::empty().await;
+    world.store.next(Op::Open, "a", Fate::Unavailable(JetErr::DiskIO));
+    let refusal = world.engine.create(wanted()).await.unwrap_err();
+    assert_eq!(refusal.jet_err().code(), UNAVAILABLE);
+    assert_eq!(world.failure("a").unwrap().error, JetErr::DiskIO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_limit_is_told_before_the_name() {
     let world = World::empty().await;
     world.create("a").await.unwrap();

@@ -50,6 +50,28 @@ async fn after_the_first_failed_commit_nothing_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_beside_a_commit_fails_the_instance_at_once() {
+    for (error, code) in [(JetErr::DiskIO, UNAVAILABLE), (DISK_FULL, UNAVAILABLE_DISK_FULL)] {
+        let world = World::ready().await;
+        world.set(2, "t").await.unwrap();
+        let acknowledged = world.sessions("a").await.unwrap();
+        world.store.seen();
+
+        world.store.fail_late("a", error);
+        world.until("a", "FAILED").await;
+
+        let failure = world.failure("a").unwrap();
+        assert_eq!(failure.error, error);
+        assert!(failure.cause.contains("it says so"), "{}", failure.cause);
+        assert_eq!(world.store.seen(), ["drop a"], "nothing more is asked of it");
+        assert_unavailable(&world, code).await;
+        assert_eq!(world.begin_session("b").await, Ok(1), "others go on");
+        assert_mends(&world).await;
+        assert_eq!(world.sessions("a").await.unwrap(), acknowledged);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_instances_go_on_when_one_fails() {
     let world = World::ready().await;
     fail(&world).await;

@@ -3,7 +3,7 @@
 use crate::domain::call::session::GetSession;
 use crate::domain::instance::TerminateRefusal;
 use crate::domain::jet_err::JetErr;
-use crate::domain::refusal::Cause;
+use crate::domain::refusal::{Cause, Retry};
 
 use super::scripted::{Fate, Op};
 use super::*;
@@ -68,6 +68,32 @@ async fn progress_is_seen_while_the_store_opens() {
     gate.open();
     assert_eq!(init.await, Ok(Phase::Ready));
     assert_eq!(world.view("a").progress, 0, "it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_while_the_store_opens_says_when_to_come_back() {
+    let world = World::empty().await;
+    world.create("a").await.unwrap();
+    let retry = async || {
+        let call = world.raw("a", GetSession { session: session(1) }).await.unwrap_err().facts();
+        let init = world.engine.initialize(&name("a")).await.unwrap_err().facts();
+        let delete = world.engine.delete(name("a")).await.unwrap_err().facts();
+        assert_eq!((init.retry, delete.retry), (call.retry, call.retry));
+        call.retry
+    };
+    let (open, update) = (world.store.stall(Op::Open, "a"), world.store.stall(Op::Update, "a"));
+    let init = sent(world.initialize("a"));
+    open.reached().await;
+    assert_eq!(retry().await, Retry::Soon, "nothing is known yet");
+    open.open();
+    update.reached().await;
+    assert_eq!(retry().await, Retry::After(Duration::from_millis(50)), "nearly done");
+    update.open();
+    init.await.unwrap();
+    world.terminate("a", TerminateMode::Complete).await.unwrap();
+
+    let created = world.raw("a", GetSession { session: session(1) }).await.unwrap_err();
+    assert_eq!(created.facts().retry, Retry::No, "somebody must initialise it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,4 +343,94 @@ async fn a_server_whose_instance_cannot_be_opened_starts_with_the_others() {
 
     assert_eq!(world.failure("a").unwrap().error, JetErr::LogFileCorrupt);
     assert_eq!(world.begin_session("b").await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_record_is_damaged_has_failed_and_the_others_serve() {
+    let world = World::ready().await;
+    world.store.damage("a", JetErr::LogFileCorrupt);
+
+    let world = world.restarted().await;
+    world.until("b", "READY").await;
+
+    let failure = world.failure("a").unwrap();
+    assert_eq!(failure.error, JetErr::LogFileCorrupt);
+    assert!(failure.cause.contains("it says so"), "{}", failure.cause);
+    assert_eq!(world.begin_session("b").await, Ok(1));
+    assert_eq!(world.begin_session("a").await, Err(UNAVAILABLE));
+    assert_eq!(world.initialize("a").await, Err(ALREADY_INITIALIZED));
+    assert_eq!(world.create("a").await, Err(NAME_IN_USE));
+    world.store.seen();
+    // A terminate writes nothing, and the next initialise says what is true then.
+    assert_eq!(world.terminate("a", TerminateMode::Complete).await, Ok(Phase::Created));
+    assert_eq!(world.initialize("a").await, Err(JetErr::LogFileCorrupt.code()));
+    assert_eq!(world.failure("a").unwrap().error, JetErr::LogFileCorrupt);
+    assert_eq!(world.store.seen(), ["open a"]);
+    assert_eq!(world.terminate("a", TerminateMode::Complete).await, Ok(Phase::Created));
+
+    assert_eq!(world.delete("a").await, Ok(()));
+    assert_eq!(world.create("a").await.unwrap().phase, Phase::Created);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminate_that_the_end_of_the_process_cut_off_is_finished_at_the_start() {
+    for stopped in [false, true] {
+        let world = World::ready().await;
+        let token = world.set(1, "t").await.unwrap();
+        if stopped {
+            world.stop("a").await.unwrap();
+        }
+        let resting = world.resting("a").await;
+        let gate = world.store.stall(Op::Update, "a");
+        let terminate = sent(world.terminate("a", TerminateMode::Complete));
+        gate.reached().await;
+        assert_eq!(world.resting("a").await, resting, "the record does not say so yet");
+
+        drop(terminate);
+        let world = world.restarted().await;
+        world.until("a", "CREATED").await;
+        world.until("b", "READY").await;
+
+        assert_eq!(world.resting("a").await, Some(Resting::Created));
+        assert_eq!(world.begin_session("a").await, Err(NOT_INITIALIZED));
+        assert_eq!(world.store.open_journals(), 1, "only that of b");
+        assert_eq!(world.initialize("a").await, Ok(Phase::Ready));
+        assert_eq!(world.sessions("a").await, Ok(Vec::new()));
+        assert_eq!(world.begin_session("a").await, Ok(4));
+        assert!(world.set(4, "t").await.unwrap() > token);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminate_that_cannot_be_finished_at_the_start_fails_the_instance() {
+    let world = World::ready().await;
+    let gate = world.store.stall(Op::Update, "a");
+    drop(sent(world.terminate("a", TerminateMode::Complete)));
+    gate.reached().await;
+    world.store.next(Op::Update, "a", Fate::Unavailable(JetErr::DiskIO));
+
+    let world = world.restarted().await;
+    world.until("a", "FAILED").await;
+
+    assert_eq!(world.failure("a").unwrap().error, JetErr::DiskIO);
+    assert_eq!(world.terminate("a", TerminateMode::Complete).await, Ok(Phase::Created));
+    assert_eq!(world.initialize("a").await, Ok(Phase::Ready), "whoever asks for it gets it");
+    assert_eq!(world.sessions("a").await, Ok(Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_was_initialised_after_its_terminate_comes_back_ready() {
+    // Nothing has happened in it since, so its history ends with the end of all sessions.
+    let world = World::ready().await;
+    world.terminate("a", TerminateMode::Complete).await.unwrap();
+    world.initialize("a").await.unwrap();
+    world.store.next(Op::Close, "b", Fate::Unavailable(JetErr::DiskIO));
+    assert_eq!(world.terminate("b", TerminateMode::Complete).await, Err(UNAVAILABLE));
+    world.terminate("b", TerminateMode::Complete).await.unwrap();
+    world.initialize("b").await.unwrap();
+
+    let world = world.restarted().await;
+
+    world.until("a", "READY").await;
+    world.until("b", "READY").await;
 }

@@ -8,15 +8,19 @@
 //! - [`batches`]: what is committed together, and what is visible when
 //! - [`failure`]: refused commits and panics
 //! - [`lifecycle`]: initialise, stop, terminate; restarts of the server
+//! - [`room`]: full disks
 //! - [`existence`]: creating and deleting instances
+//! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
 //! - [`watching`]: what watchers of instances are told
 
+mod backups;
 mod batches;
 mod callers;
 mod existence;
 mod failure;
 mod lifecycle;
+mod room;
 mod scripted;
 mod watching;
 
@@ -121,6 +125,7 @@ impl World {
             labels: Labels::default(),
             max_sessions: None,
             durability: Durability::Flush,
+            ready: false,
         };
         let engine = self.engine.clone();
         asked(async move { engine.create(wanted).await })

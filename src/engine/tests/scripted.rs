@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::domain::event::Change;
 use crate::domain::id::{InstanceId, Revision};
@@ -26,7 +26,9 @@ pub(super) enum Op {
     Update,
     Delete,
     Open,
+    Replace,
     Commit,
+    MakeRoom,
     Close,
 }
 
@@ -77,6 +79,7 @@ impl Gate {
 pub(super) struct ScriptedStore {
     memory: Arc<MemoryStore>,
     script: Arc<Mutex<Script>>,
+    late: Arc<Notify>,
 }
 
 /// Where to wait, if anywhere, and what becomes of it then; the next first.
@@ -88,6 +91,16 @@ struct Script {
     seen: Vec<String>,
     open: BTreeSet<InstanceId>,
     misuse: Vec<String>,
+    /// Instances whose journals have no room left but their reserve.
+    full: BTreeSet<String>,
+    /// What fails beside a commit.
+    late: BTreeMap<String, JetErr>,
+    /// Instances whose record cannot be read.
+    damaged: BTreeMap<InstanceId, JetErr>,
+    /// How the next raise of the floor fails.
+    raise: Option<JetErr>,
+    /// The revisions at which journals were offered a state.
+    settled: Vec<u64>,
 }
 
 impl ScriptedStore {
@@ -110,6 +123,44 @@ impl ScriptedStore {
 
     fn script(&self, op: Op, id: &str, gate: Option<Gate>, fate: Fate) {
         lock(&self.script).fates.entry((op, id.to_owned())).or_default().push_back((gate, fate));
+    }
+
+    /// The journal of the instance has no room left but its reserve, or has some again.
+    pub(super) fn set_full(&self, id: &str, full: bool) {
+        let mut script = lock(&self.script);
+        if full {
+            script.full.insert(id.to_owned());
+        } else {
+            script.full.remove(id);
+        }
+    }
+
+    /// Something beside a commit fails: a late sync, a snapshot.
+    pub(super) fn fail_late(&self, id: &str, error: JetErr) {
+        lock(&self.script).late.insert(id.to_owned(), error);
+        self.late.notify_waiters();
+    }
+
+    /// The floor cannot be raised the next time.
+    pub(super) fn fail_raise(&self, error: JetErr) {
+        lock(&self.script).raise = Some(error);
+    }
+
+    /// The sessions that are remembered of the instance, whose journal is closed.
+    pub(super) async fn remembered(&self, id: &str) -> SessionTable {
+        let catalog = self.memory.load().await.unwrap();
+        let record = catalog.instances.iter().find(|record| record.id.as_str() == id).unwrap();
+        self.memory.open(record, Progress::ignored()).await.unwrap().table
+    }
+
+    /// The record of the instance can no longer be read.
+    pub(super) fn damage(&self, id: &str, error: JetErr) {
+        lock(&self.script).damaged.insert(id.parse().unwrap(), error);
+    }
+
+    /// The revisions at which journals were offered a state since this was asked last.
+    pub(super) fn settled(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.script).settled)
     }
 
     /// What the store was asked since this was asked last, as in `commit a 2`. A commit tells the
@@ -167,7 +218,12 @@ impl Store for ScriptedStore {
     type Journal = ScriptedJournal;
 
     async fn load(&self) -> Result<Catalog, StoreError> {
-        self.memory.load().await
+        let mut catalog = self.memory.load().await?;
+        for (id, error) in &lock(&self.script).damaged {
+            catalog.instances.retain(|record| record.id != *id);
+            catalog.damaged.push((id.clone(), trouble(*error)));
+        }
+        Ok(catalog)
     }
 
     async fn create(&self, record: &InstanceRecord) -> Result<(), StoreError> {
@@ -187,10 +243,18 @@ impl Store for ScriptedStore {
                 script.misuse.push(format!("{id} was deleted while its journal was open"));
             }
         }
-        self.act(Op::Delete, id, format!("delete {id}"), self.memory.delete(id)).await
+        let asked = format!("delete {id}");
+        let floor = self.act(Op::Delete, id, asked, self.memory.delete(id)).await?;
+        lock(&self.script).damaged.remove(id);
+        Ok(floor)
     }
 
     async fn raise(&self, floor: Floor) -> Result<(), StoreError> {
+        lock(&self.script).seen.push(format!("raise {}", floor.epoch()));
+        let fate = lock(&self.script).raise.take();
+        if let Some(error) = fate {
+            return Err(trouble(error));
+        }
         self.memory.raise(floor).await
     }
 
@@ -199,7 +263,11 @@ impl Store for ScriptedStore {
         record: &InstanceRecord,
         table: SessionTable,
     ) -> Result<(), StoreError> {
-        self.memory.replace(record, table).await
+        let asked = format!("replace {} {:?}", record.id, record.resting);
+        let replaced = self.memory.replace(record, table);
+        self.act(Op::Replace, &record.id, asked, replaced).await?;
+        lock(&self.script).damaged.remove(&record.id);
+        Ok(())
     }
 
     async fn open(
@@ -209,7 +277,14 @@ impl Store for ScriptedStore {
     ) -> Result<Opened<ScriptedJournal>, StoreError> {
         let id = record.id.clone();
         let asked = format!("open {id}");
-        let opened = self.act(Op::Open, &id, asked, self.memory.open(record, progress)).await?;
+        let open = async {
+            let damaged = lock(&self.script).damaged.get(&id).copied();
+            match damaged {
+                Some(error) => Err(trouble(error)),
+                None => self.memory.open(record, progress).await,
+            }
+        };
+        let opened = self.act(Op::Open, &id, asked, open).await?;
         let mut script = lock(&self.script);
         if !script.open.insert(id.clone()) {
             script.misuse.push(format!("two journals of {id} were open at a time"));
@@ -261,18 +336,31 @@ impl Journal for ScriptedJournal {
         Ok(())
     }
 
-    fn settle(&mut self, _: &SessionTable) {}
+    fn settle(&mut self, table: &SessionTable) {
+        lock(&self.store.script).settled.push(table.revision().get());
+    }
 
     fn has_room(&self) -> bool {
-        true
+        !lock(&self.store.script).full.contains(self.id.as_str())
     }
 
     async fn make_room(&mut self) -> Result<(), StoreError> {
+        let id = self.id.clone();
+        let made = async { Ok(()) };
+        self.store.act(Op::MakeRoom, &id, format!("make room {id}"), made).await?;
+        self.store.set_full(id.as_str(), false);
         Ok(())
     }
 
     async fn failed(&mut self) -> CommitError {
-        std::future::pending().await
+        loop {
+            let late = self.store.late.notified();
+            let error = lock(&self.store.script).late.remove(self.id.as_str());
+            if let Some(error) = error {
+                return CommitError::Unknown(trouble(error));
+            }
+            late.await;
+        }
     }
 
     async fn close(mut self) -> Result<(), StoreError> {

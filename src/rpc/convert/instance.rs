@@ -11,7 +11,7 @@ use crate::engine::watch::InstanceView;
 use crate::proto::api;
 use crate::rpc::OfInstance;
 use crate::rpc::convert::{Fields, PageQuery, Parse, count, pairs, timestamp};
-use crate::rpc::status::jet_error;
+use crate::rpc::status::{BadField, jet_error};
 
 impl Parse for api::CreateInstanceRequest {
     type Command = NewInstance;
@@ -37,7 +37,7 @@ impl Parse for api::CreateInstanceRequest {
             }
         };
         fields.request_id(&self.request_id);
-        Some(NewInstance { id: id?, labels: labels?, max_sessions, durability })
+        Some(NewInstance { id: id?, labels: labels?, max_sessions, durability, ready: false })
     }
 }
 
@@ -84,6 +84,42 @@ impl Parse for api::DeleteInstanceRequest {
         let id = fields.instance("name", &self.name);
         fields.request_id(&self.request_id);
         id.map(DeleteCommand)
+    }
+}
+
+impl Parse for api::BackupInstanceRequest {
+    type Command = OfInstance;
+
+    fn parse(self, fields: &mut Fields) -> Option<OfInstance> {
+        fields.instance("name", &self.name).map(OfInstance)
+    }
+}
+
+/// The first message of a restore. What follows is read by [`chunk`].
+impl Parse for api::RestoreInstanceRequest {
+    type Command = OfInstance;
+
+    fn parse(self, fields: &mut Fields) -> Option<OfInstance> {
+        use api::restore_instance_request::Payload;
+        match self.payload {
+            Some(Payload::Name(name)) => fields.instance("name", &name).map(OfInstance),
+            Some(Payload::Chunk(_)) | None => {
+                fields.bad("name", "the first message must name the instance and nothing else");
+                None
+            }
+        }
+    }
+}
+
+/// What a further message of a restore carries.
+pub(in crate::rpc) fn chunk(message: api::RestoreInstanceRequest) -> Result<Vec<u8>, BadField> {
+    use api::restore_instance_request::Payload;
+    match message.payload {
+        Some(Payload::Chunk(chunk)) => Ok(chunk),
+        Some(Payload::Name(_)) | None => Err(BadField {
+            field: "chunk".to_owned(),
+            rule: "every message after the first must carry a chunk of the backup".to_owned(),
+        }),
     }
 }
 

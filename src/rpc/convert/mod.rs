@@ -22,7 +22,7 @@ use crate::rpc::status::{self, About, BadField};
 
 pub(super) use error::{ErrorListCommand, OneError};
 pub(super) use instance::{DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand};
-pub(super) use instance::{WatchCommand, instance};
+pub(super) use instance::{WatchCommand, chunk, instance};
 pub(super) use page::PageQuery;
 pub(super) use session::{ListSessionsCommand, session};
 

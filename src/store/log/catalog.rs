@@ -22,21 +22,21 @@ use crate::store::log::writer::UNFINISHED;
 use crate::store::record;
 use crate::store::snapshot::{About, Position};
 
-const INSTANCES: &str = "instances";
-const RECORD: &str = "instance";
+pub(super) const INSTANCES: &str = "instances";
+pub(super) const RECORD: &str = "instance";
 /// The generation of a log that was not restored.
 pub(super) const FIRST_GENERATION: u64 = 1;
-const FLOOR: &str = "floor";
+pub(super) const FLOOR: &str = "floor";
 /// How the name of an instance's directory ends until it is whole.
-const NEW: &str = ".new";
+pub(super) const NEW: &str = ".new";
 /// How the name of an instance's directory ends from when it is deleted on.
-const DELETED: &str = ".deleted";
+pub(super) const DELETED: &str = ".deleted";
 
 /// The data directory.
 #[derive(Debug, Clone)]
 pub(super) struct Files<D> {
     pub(super) disk: D,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// All that a directory remembers.
@@ -53,11 +53,11 @@ impl<D: Disk> Files<D> {
         Self { disk, root: root.to_owned() }
     }
 
-    fn instances(&self) -> PathBuf {
+    pub(super) fn instances(&self) -> PathBuf {
         self.root.join(INSTANCES)
     }
 
-    fn instance(&self, id: &InstanceId) -> PathBuf {
+    pub(super) fn instance(&self, id: &InstanceId) -> PathBuf {
         self.instances().join(id.as_str())
     }
 
@@ -143,8 +143,21 @@ impl<D: Disk> Files<D> {
         table: SessionTable,
         generation: u64,
     ) -> Result<(), Fault> {
+        self.lay_log(record, table, generation)?;
+        self.update(record, generation)?;
+        self.remove_other_logs(&record.id, generation);
+        Ok(())
+    }
+
+    /// Makes a log that begins with these sessions. It counts once the record names it.
+    pub(super) fn lay_log(
+        &self,
+        record: &InstanceRecord,
+        table: SessionTable,
+        generation: u64,
+    ) -> Result<(), Fault> {
         let Self { disk, .. } = self;
-        let log = self.log(&record.id, generation);
+        let (dir, log) = (self.instance(&record.id), self.log(&record.id, generation));
         self.remove_dir_if_there(&log)?;
         disk.create_dir(&log).map_err(Fault::io(&log))?;
         let about = About {
@@ -155,12 +168,8 @@ impl<D: Disk> Files<D> {
             taken: Floor::default(),
         };
         compact::write_snapshot(disk, &log, about, table, &false.into())?;
-        // The log is there before the record says so.
-        let dir = self.instance(&record.id);
-        disk.sync_dir(&dir).map_err(Fault::io(&dir))?;
-        self.update(record, generation)?;
-        self.remove_other_logs(&record.id, generation);
-        Ok(())
+        // A record must never outlive the directory that it names.
+        disk.sync_dir(&dir).map_err(Fault::io(&dir))
     }
 
     /// Removes every log of an instance but the one in force.
@@ -210,7 +219,7 @@ impl<D: Disk> Files<D> {
         self.write_file(&self.root, FLOOR, Kind::Floor, &payload)
     }
 
-    fn read_floor(&self) -> Result<Floor, Fault> {
+    pub(super) fn read_floor(&self) -> Result<Floor, Fault> {
         let path = self.root.join(FLOOR);
         let payload = self.read_file(&path, Kind::Floor)?;
         record::read_floor(&payload)
@@ -273,5 +282,24 @@ impl<D: Disk> Files<D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(Fault::io(dir)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Revision;
+    use crate::store::log::disk::RealDisk;
+
+    #[test]
+    fn a_floor_outlives_the_folder_of_instances() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(RealDisk, dir.path());
+        files.load().unwrap();
+        let floor = Floor { revision: Revision::new(40), sesid: 7 };
+        files.write_floor(floor).unwrap();
+        std::fs::remove_dir(dir.path().join(INSTANCES)).unwrap();
+
+        assert_eq!(files.load().unwrap().floor, floor);
     }
 }

@@ -104,6 +104,52 @@ impl Disk for RealDisk {
     }
 }
 
+/// The disk of the machine for whoever only looks: through it nothing can be changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadOnlyDisk;
+
+impl ReadOnlyDisk {
+    fn refuse<T>() -> io::Result<T> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    type File = File;
+
+    fn create(&self, _: &Path) -> io::Result<File> {
+        Self::refuse()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        Self::refuse()
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Self::refuse()
+    }
+}
+
 impl DiskFile for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())

@@ -56,6 +56,57 @@ impl Fault {
         move |error| Self::Io { path: path.to_owned(), error }
     }
 
+    /// With which file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. }
+            | Self::Segment { path, .. }
+            | Self::Snapshot { path, .. }
+            | Self::Record { path, .. } => path,
+        }
+    }
+
+    /// From which byte of it on, if that is known.
+    pub fn at(&self) -> Option<u64> {
+        match self {
+            Self::Segment { at, .. }
+            | Self::Snapshot {
+                error: NotASnapshot::Damaged { at, .. } | NotASnapshot::Truncated(at),
+                ..
+            } => Some(*at),
+            Self::Snapshot {
+                error:
+                    NotASnapshot::Foreign
+                    | NotASnapshot::Newer(_)
+                    | NotASnapshot::TooManySessions { .. },
+                ..
+            }
+            | Self::Record { .. } => Some(0),
+            Self::Io { .. } => None,
+        }
+    }
+
+    /// Whether something is damaged or gone. Else it is whole, and the system or this release cannot
+    /// read it: then there is nothing to repair.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            Self::Segment { reason: Reason::Newer(_), .. }
+            | Self::Snapshot { error: NotASnapshot::Newer(_), .. } => false,
+            Self::Segment { .. } | Self::Snapshot { .. } | Self::Record { .. } => true,
+        }
+    }
+
+    /// What is wrong, without the name of the file.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io { error, .. } => error.to_string(),
+            Self::Segment { reason, .. } => reason.to_string(),
+            Self::Snapshot { error, .. } => error.to_string(),
+            Self::Record { what, .. } => what.clone(),
+        }
+    }
+
     /// The code for it.
     pub fn jet_err(&self) -> JetErr {
         match self {

@@ -24,6 +24,7 @@
 //! - `walk`, `recover`: from files back to sessions
 //! - `compact`: snapshots, and what may be deleted
 //! - `catalog`: records of instances, and the floor
+//! - [`inspect`]: the same files seen by an operator: verified, shown, repaired
 //! - [`lock`], [`disk`], `work`, `sizes`, [`fault`]: one server per directory; the disk; who waits for
 //!   it; how large everything is; what can go wrong
 
@@ -31,6 +32,7 @@ mod catalog;
 mod compact;
 pub mod disk;
 pub mod fault;
+pub mod inspect;
 mod journal;
 pub mod lock;
 mod recover;

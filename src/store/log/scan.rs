@@ -186,7 +186,7 @@ impl<'f, F: DiskFile> Scan<'f, F> {
         if self.cursor.sealed {
             return Ok(End::Corrupt(Reason::BehindSeal));
         }
-        if self.any_frame_behind()? {
+        if self.later_frame()?.is_some() {
             return Ok(End::Corrupt(Reason::Frame(bad)));
         }
         Ok(End::Torn { until })
@@ -208,8 +208,40 @@ impl<'f, F: DiskFile> Scan<'f, F> {
         Ok(last)
     }
 
-    /// Whether a frame that comes later in the log is anywhere behind here.
-    fn any_frame_behind(&mut self) -> io::Result<bool> {
+    /// Goes on behind damage, with the next whole frame that comes later in the log. Answers whether
+    /// there is one: what was between is lost.
+    pub(super) fn skip_damage(&mut self) -> io::Result<bool> {
+        let Position { sequence, checksum } = self.cursor.position;
+        let here = self.frame_at(self.at)?.ok().map(|found| (self.at, found.header));
+        let here = here.filter(|(_, header)| {
+            // One that cannot be understood where it belongs is damage itself.
+            header.sequence > sequence + 1
+                || (header.sequence == sequence + 1 && header.previous != checksum)
+        });
+        let next = match here {
+            Some(here) => Some(here),
+            None => self.later_frame()?,
+        };
+        let Some((at, header)) = next else {
+            return Ok(false);
+        };
+        let before =
+            Position { sequence: header.sequence.saturating_sub(1), checksum: header.previous };
+        let revision = header.revision.saturating_sub(u64::from(header.kind == Kind::Changes));
+        self.at = at;
+        self.cursor.position = before;
+        self.cursor.revision = Revision::new(revision);
+        self.cursor.sealed = false;
+        Ok(true)
+    }
+
+    /// Numbers that are known to have been taken, in a part that was skipped.
+    pub(super) fn knows(&mut self, taken: Floor) {
+        self.cursor.taken = self.cursor.taken.max(taken);
+    }
+
+    /// The first frame behind here that comes later in the log, and where it is.
+    fn later_frame(&mut self) -> io::Result<Option<(u64, frame::Header)>> {
         let last = self.cursor.position.sequence;
         let mut at = self.at + ALIGNMENT as u64;
         while at < self.len {
@@ -223,11 +255,11 @@ impl<'f, F: DiskFile> Scan<'f, F> {
             if let Ok(found) = self.frame_at(at)?
                 && found.header.sequence > last
             {
-                return Ok(true);
+                return Ok(Some((at, found.header)));
             }
             at += ALIGNMENT as u64;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The frame that begins here.

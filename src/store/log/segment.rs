@@ -35,9 +35,7 @@ impl About {
     /// The segment that begins behind all that the cursor has seen, of the instance with this uid.
     pub fn behind(cursor: &Cursor, uid: &Uid) -> Self {
         let Cursor { position: before, revision, taken, sealed: _ } = *cursor;
-        let sequence = before.sequence + 1;
-        let salt = crc32c_append(crc32c(uid.as_str().as_bytes()), &sequence.to_le_bytes());
-        Self { before, revision, taken, salt }
+        Self { before, revision, taken, salt: salt(uid, before.sequence + 1) }
     }
 
     /// What a walk has seen that begins here.
@@ -50,6 +48,11 @@ impl About {
     pub fn first(&self) -> u64 {
         self.before.sequence + 1
     }
+}
+
+/// What every checksum begins with in the segment of this instance whose first frame has this sequence.
+pub(super) fn salt(uid: &Uid, first: u64) -> u32 {
+    crc32c_append(crc32c(uid.as_str().as_bytes()), &first.to_le_bytes())
 }
 
 /// The name of the segment whose first frame has this sequence.
@@ -90,6 +93,14 @@ pub fn write_block(about: &About, uid: &Uid) -> Vec<u8> {
 
 /// Reads the block of a segment of the instance with this uid, if the block is one.
 pub fn read_block(block: &[u8], uid: &Uid) -> Result<About, Reason> {
+    match read_any_block(block)? {
+        (about, of) if of == *uid => Ok(about),
+        _ => Err(Reason::Foreign),
+    }
+}
+
+/// Reads the block of a segment, and of which instance it is.
+pub(super) fn read_any_block(block: &[u8]) -> Result<(About, Uid), Reason> {
     let (frame, size) = frame::read(block, 0)?;
     let message = pb::Segment::decode(frame.payload).map_err(|_| Reason::Undecodable)?;
     let Some(sequence) = frame.header.sequence.checked_sub(1) else {
@@ -101,9 +112,6 @@ pub fn read_block(block: &[u8], uid: &Uid) -> Result<About, Reason> {
     if message.format > LOG_FORMAT {
         return Err(Reason::Newer(message.format));
     }
-    if message.uid != uid.as_str() {
-        return Err(Reason::Foreign);
-    }
     if block[size..].iter().any(|byte| *byte != 0) {
         return Err(Reason::OutOfPlace);
     }
@@ -111,12 +119,13 @@ pub fn read_block(block: &[u8], uid: &Uid) -> Result<About, Reason> {
         return Err(Reason::Frame(NotAFrame::Incomplete(BLOCK_BYTES)));
     }
     let before = Position { sequence, checksum: frame.header.previous };
-    Ok(About {
+    let about = About {
         before,
         revision: Revision::new(frame.header.revision),
         taken: record::floor(message.taken_revision, message.taken_sesid),
         salt: message.salt,
-    })
+    };
+    Ok((about, Uid::new(&message.uid)))
 }
 
 #[cfg(test)]

@@ -60,15 +60,7 @@ pub(super) fn walk<D: Disk>(
             return Err(Fault::Segment { path: last.path.clone(), at: last.at, reason });
         }
         if last.is_some() || about.first() == from.position.sequence + 1 {
-            let goes_on = about.before == cursor.position && follows(&about, &cursor);
-            if !goes_on {
-                let reason = if about.before.sequence > cursor.position.sequence {
-                    Reason::Missing
-                } else {
-                    Reason::OutOfPlace
-                };
-                return Err(damaged(0, reason));
-            }
+            joins(&about, &cursor).map_err(|reason| damaged(0, reason))?;
         } else if about.first() > from.position.sequence + 1 {
             return Err(damaged(0, Reason::Missing));
         }
@@ -111,15 +103,22 @@ pub(super) fn walk<D: Disk>(
     Ok(Walked { cursor, last })
 }
 
-/// Whether a segment's numbers go on where the log has come to.
-fn follows(about: &About, cursor: &Cursor) -> bool {
+/// Whether a segment goes on where the log has come to.
+pub(super) fn joins(about: &About, cursor: &Cursor) -> Result<(), Reason> {
     let behind_taken = cursor.taken.revision.max(cursor.revision);
-    (about.revision == cursor.revision || about.revision == behind_taken)
-        && about.taken == cursor.taken
+    let numbers = (about.revision == cursor.revision || about.revision == behind_taken)
+        && about.taken == cursor.taken;
+    if about.before == cursor.position && numbers {
+        Ok(())
+    } else if about.before.sequence > cursor.position.sequence {
+        Err(Reason::Missing)
+    } else {
+        Err(Reason::OutOfPlace)
+    }
 }
 
 /// The first sequences of the segments that hold what is behind `from`.
-fn needed(names: &[String], from: Cursor) -> Vec<u64> {
+pub(super) fn needed(names: &[String], from: Cursor) -> Vec<u64> {
     let firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     let next = from.position.sequence + 1;
     let begin = firsts.iter().rposition(|first| *first <= next).unwrap_or(0);
@@ -128,6 +127,13 @@ fn needed(names: &[String], from: Cursor) -> Vec<u64> {
 
 /// What the segment in this file says of itself.
 pub(super) fn read_about(file: &impl DiskFile, path: &Path, uid: &Uid) -> Result<About, Fault> {
+    let block = read_block(file, path)?;
+    let damaged = |reason| Fault::Segment { path: path.to_owned(), at: 0, reason };
+    segment::read_block(&block, uid).map_err(damaged)
+}
+
+/// The block that this file begins with, or as much of it as there is.
+pub(super) fn read_block(file: &impl DiskFile, path: &Path) -> Result<Vec<u8>, Fault> {
     let mut block = vec![0; BLOCK_BYTES];
     let mut filled = 0;
     while filled < BLOCK_BYTES {
@@ -137,11 +143,8 @@ pub(super) fn read_about(file: &impl DiskFile, path: &Path, uid: &Uid) -> Result
         }
         filled += read;
     }
-    segment::read_block(&block[..filled], uid).map_err(|reason| Fault::Segment {
-        path: path.to_owned(),
-        at: 0,
-        reason,
-    })
+    block.truncate(filled);
+    Ok(block)
 }
 
 /// Makes the changes of a frame true in a table.

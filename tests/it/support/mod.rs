@@ -2,10 +2,12 @@
 //!
 //! - `server`: a real server in a thread of its own
 //! - `session`: one session and the calls on it, as a client library would have them
+//! - `backup`: backups as a client takes them and sends them
 //! - `call`: any call as bytes, for tables of calls and for bytes that are no message
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
 //! - `refusal`: what a refused client is told
 
+pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod raw;
 pub(crate) mod refusal;

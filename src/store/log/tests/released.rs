@@ -57,12 +57,13 @@ fn describe(record: &InstanceRecord, table: &SessionTable, text: &mut String) {
         updated,
         floor,
         resting,
+        ended,
     } = record;
     let labels: Vec<_> = labels.iter().collect();
     writeln!(
         text,
         "\ninstance {id} uid {} labels {labels:?} max {max_sessions} {durability:?} {resting:?} \
-         created {} updated {} floor {} {}\nrevision {} sesid {} issued {:?}",
+         created {} updated {} floor {} {} ended {ended}\nrevision {} sesid {} issued {:?}",
         uid.as_str(),
         created.micros(),
         updated.micros(),

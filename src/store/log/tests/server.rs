@@ -10,7 +10,7 @@ use super::SMALL;
 use super::forgetful::{ForgetfulDisk, Random};
 use super::ledger::{Found, Instance, World};
 use crate::domain::event::{Change, SessionEvent};
-use crate::domain::id::{ContextValue, Labels, Owner, Principal, SessionId, Uid};
+use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::LAZY_SYNC_MS_MAX;
@@ -312,6 +312,7 @@ pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> Instan
         updated: Timestamp::from_micros(2),
         floor,
         resting: Resting::Ready,
+        ended: Revision::ZERO,
     }
 }
 

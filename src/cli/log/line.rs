@@ -1,0 +1,247 @@
+//! What a log tells, a line each: for people and as JSON.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::event::{Change, SessionEvent};
+use crate::domain::id::{InstanceId, Labels, Owner, SessionId};
+use crate::domain::session::{Transaction, TransactionOwner};
+use crate::domain::time::Timestamp;
+use crate::store::log::inspect::dump::{At, Entry};
+
+/// An entry as JSON; and as text, if it is an event.
+pub(super) fn line(id: &InstanceId, at: At, entry: &Entry<'_>) -> (Value, Option<String>) {
+    let mut object = json!({
+        "instance": id.name(),
+        "segment": at.segment.to_string(),
+        "byte": at.byte.to_string(),
+        "frame": at.sequence.to_string(),
+    });
+    match entry {
+        Entry::Change(change) => {
+            let (name, fields) = event(change);
+            object["revision"] = json!(change.revision.get().to_string());
+            object["time"] = json!(moment(change.time));
+            object["principal"] = json!(change.by.as_str());
+            object["event"] = json!(name);
+            let mut text = format!(
+                "{}  {}  {}  {}",
+                change.revision,
+                moment(change.time),
+                word(change.by.as_str()),
+                name
+            );
+            for (n, (field, value)) in fields.into_iter().enumerate() {
+                let gap = if n == 0 { "  " } else { " " };
+                text.push_str(&format!("{gap}{field}={}", plain(&value)));
+                object[field] = value;
+            }
+            return (object, Some(text));
+        }
+        Entry::Segment(before) => {
+            object["event"] = json!("segment");
+            object["revision"] = json!(before.get().to_string());
+        }
+        Entry::Numbers(floor) => {
+            object["event"] = json!("numbers");
+            object["revision"] = json!(floor.revision.get().to_string());
+            object["sesid"] = json!(floor.sesid.to_string());
+        }
+        Entry::Seal => object["event"] = json!("seal"),
+        Entry::Torn(until) => {
+            object["event"] = json!("torn");
+            object["until"] = json!(until.to_string());
+        }
+    }
+    (object, None)
+}
+
+/// An entry that is no event, for people.
+pub(super) fn comment(at: At, entry: &Entry<'_>) -> String {
+    match entry {
+        Entry::Segment(before) => {
+            format!("# segment {:020}.log, behind revision {before}", at.segment)
+        }
+        Entry::Numbers(floor) => {
+            format!("# numbers taken up to revision {} and session {}", floor.revision, floor.sesid)
+        }
+        Entry::Seal => "# sealed: closed in good order".to_owned(),
+        Entry::Torn(until) => {
+            format!("# bytes {} to {until} are of an append that was never acknowledged", at.byte)
+        }
+        Entry::Change(change) => format!("# revision {}", change.revision),
+    }
+}
+
+/// The name of an event, and its fields in the order in which they are read.
+fn event(change: &Change) -> (&'static str, Vec<(&'static str, Value)>) {
+    let of = |session: &SessionId| ("session", json!(session.get().to_string()));
+    match &change.event {
+        SessionEvent::Began { session, labels } => {
+            let mut fields = vec![of(session)];
+            fields.extend(pairs(labels).map(|labels| ("labels", labels)));
+            ("began", fields)
+        }
+        SessionEvent::ContextSet { session, owner, context } => {
+            let mut fields = vec![of(session)];
+            fields.extend(thread(owner, change));
+            fields.push(("context", json!(context.get().to_string())));
+            fields.push(("token", json!(change.revision.get().to_string())));
+            ("set", fields)
+        }
+        SessionEvent::ContextReset { session } => ("reset", vec![of(session)]),
+        SessionEvent::TransactionBegan { session, transaction } => {
+            ("transaction-began", in_transaction(of(session), Some(transaction), change))
+        }
+        SessionEvent::TransactionCommitted { session, left } => {
+            ("transaction-committed", in_transaction(of(session), left.as_ref(), change))
+        }
+        SessionEvent::TransactionRolledBack { session, left } => {
+            ("transaction-rolled-back", in_transaction(of(session), left.as_ref(), change))
+        }
+        SessionEvent::Ended { session, forced } => {
+            let mut fields = vec![of(session)];
+            fields.extend(forced.as_ref().map(|why| ("forced", json!(why.as_str()))));
+            ("ended", fields)
+        }
+        SessionEvent::AllEnded => ("all-ended", Vec::new()),
+    }
+}
+
+/// The session, and its transaction as it is then.
+fn in_transaction(
+    session: (&'static str, Value),
+    transaction: Option<&Transaction>,
+    change: &Change,
+) -> Vec<(&'static str, Value)> {
+    let level = transaction.map_or(0, Transaction::level);
+    let mut fields = vec![session, ("level", json!(level))];
+    match transaction.map(Transaction::bound_to) {
+        Some(TransactionOwner::Context(word)) => {
+            fields.push(("context", json!(word.get().to_string())));
+        }
+        Some(TransactionOwner::Thread(owner)) => fields.extend(thread(owner, change)),
+        None => {}
+    }
+    fields
+}
+
+/// A thread, and its principal if that is not the caller.
+fn thread(owner: &Owner, change: &Change) -> Vec<(&'static str, Value)> {
+    let mut fields = vec![("thread", json!(owner.thread().as_str()))];
+    if *owner.principal() != change.by {
+        fields.push(("of", json!(owner.principal().as_str())));
+    }
+    fields
+}
+
+fn pairs(labels: &Labels) -> Option<Value> {
+    let pairs: Map<String, Value> =
+        labels.iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    (!pairs.is_empty()).then_some(Value::Object(pairs))
+}
+
+fn moment(time: Timestamp) -> String {
+    const SECOND: i64 = 1_000_000;
+    let (seconds, micros) = (time.micros().div_euclid(SECOND), time.micros().rem_euclid(SECOND));
+    let nanos = i32::try_from(micros * 1_000).unwrap_or(0);
+    prost_types::Timestamp { seconds, nanos }.to_string()
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => word(text),
+        Value::Object(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            pairs.collect::<Vec<_>>().join(",")
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    }
+}
+
+/// A text as one word: as it is if it can be, else in quotes. A log is not trusted with the terminal.
+fn word(text: &str) -> String {
+    let bare = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    if bare { text.to_owned() } else { format!("{text:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{ContextValue, Principal, Reason, Revision};
+    use crate::domain::table::Floor;
+
+    fn owner(principal: &str) -> Owner {
+        Owner::new(Principal::new(principal), "worker-a/1".parse().unwrap())
+    }
+
+    #[test]
+    fn every_kind_of_line() {
+        let session = SessionId::new(1).unwrap();
+        let context = ContextValue::new(42).unwrap();
+        let labels = [("pool".to_owned(), "a".to_owned()), ("zone".to_owned(), "x".to_owned())];
+        let by_word = Transaction::at_level(2, TransactionOwner::Context(context));
+        let by_thread = Transaction::outermost(TransactionOwner::Thread(owner("anonymous")));
+        let events = [
+            SessionEvent::Began { session, labels: Labels::new(labels.into()).unwrap() },
+            SessionEvent::ContextSet { session, owner: owner("anonymous"), context },
+            SessionEvent::ContextSet { session, owner: owner("a \"b\"\n"), context },
+            SessionEvent::TransactionBegan { session, transaction: by_thread },
+            SessionEvent::TransactionCommitted { session, left: by_word },
+            SessionEvent::TransactionRolledBack { session, left: None },
+            SessionEvent::ContextReset { session },
+            SessionEvent::Ended { session, forced: "it hung".parse::<Reason>().ok() },
+            SessionEvent::AllEnded,
+        ];
+        let changes: Vec<Change> = (7..)
+            .zip(events)
+            .map(|(revision, event)| Change {
+                revision: Revision::new(revision),
+                time: Timestamp::from_micros(1_767_225_600_000_001),
+                by: Principal::anonymous(),
+                event,
+            })
+            .collect();
+        let numbers = Entry::Numbers(Floor { revision: Revision::new(900), sesid: 800 });
+        let entries = std::iter::once(Entry::Segment(Revision::new(6)))
+            .chain(changes.iter().map(Entry::Change))
+            .chain([numbers, Entry::Seal, Entry::Torn(8_200)]);
+        let at = At { segment: 5, byte: 4_096, sequence: 5 };
+        let (mut text, mut objects) = (String::new(), String::new());
+        for entry in entries {
+            let (object, line) = line(&"main".parse().unwrap(), at, &entry);
+            text.push_str(&line.unwrap_or_else(|| comment(at, &entry)));
+            text.push('\n');
+            objects.push_str(&format!("{object}\n"));
+        }
+        expect_test::expect![[r##"
+            # segment 00000000000000000005.log, behind revision 6
+            7  2026-01-01T00:00:00.000001Z  anonymous  began  session=1 labels=pool=a,zone=x
+            8  2026-01-01T00:00:00.000001Z  anonymous  set  session=1 thread=worker-a/1 context=42 token=8
+            9  2026-01-01T00:00:00.000001Z  anonymous  set  session=1 thread=worker-a/1 of="a \"b\"\n" context=42 token=9
+            10  2026-01-01T00:00:00.000001Z  anonymous  transaction-began  session=1 level=1 thread=worker-a/1
+            11  2026-01-01T00:00:00.000001Z  anonymous  transaction-committed  session=1 level=2 context=42
+            12  2026-01-01T00:00:00.000001Z  anonymous  transaction-rolled-back  session=1 level=0
+            13  2026-01-01T00:00:00.000001Z  anonymous  reset  session=1
+            14  2026-01-01T00:00:00.000001Z  anonymous  ended  session=1 forced="it hung"
+            15  2026-01-01T00:00:00.000001Z  anonymous  all-ended
+            # numbers taken up to revision 900 and session 800
+            # sealed: closed in good order
+            # bytes 4096 to 8200 are of an append that was never acknowledged
+        "##]].assert_eq(&text);
+        expect_test::expect![[r#"
+            {"byte":"4096","event":"segment","frame":"5","instance":"instances/main","revision":"6","segment":"5"}
+            {"byte":"4096","event":"began","frame":"5","instance":"instances/main","labels":{"pool":"a","zone":"x"},"principal":"anonymous","revision":"7","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","context":"42","event":"set","frame":"5","instance":"instances/main","principal":"anonymous","revision":"8","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"8"}
+            {"byte":"4096","context":"42","event":"set","frame":"5","instance":"instances/main","of":"a \"b\"\n","principal":"anonymous","revision":"9","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"9"}
+            {"byte":"4096","event":"transaction-began","frame":"5","instance":"instances/main","level":1,"principal":"anonymous","revision":"10","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","context":"42","event":"transaction-committed","frame":"5","instance":"instances/main","level":2,"principal":"anonymous","revision":"11","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"transaction-rolled-back","frame":"5","instance":"instances/main","level":0,"principal":"anonymous","revision":"12","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"reset","frame":"5","instance":"instances/main","principal":"anonymous","revision":"13","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"ended","forced":"it hung","frame":"5","instance":"instances/main","principal":"anonymous","revision":"14","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"all-ended","frame":"5","instance":"instances/main","principal":"anonymous","revision":"15","segment":"5","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"numbers","frame":"5","instance":"instances/main","revision":"900","segment":"5","sesid":"800"}
+            {"byte":"4096","event":"seal","frame":"5","instance":"instances/main","segment":"5"}
+            {"byte":"4096","event":"torn","frame":"5","instance":"instances/main","segment":"5","until":"8200"}
+        "#]].assert_eq(&objects);
+    }
+}

@@ -1,0 +1,74 @@
+//! Backups on the wire: chunks that are made as the client takes them, and chunks that are read as
+//! they come.
+
+use futures_util::stream::{self, Stream};
+use tonic::{Request, Status, Streaming};
+
+use crate::engine::backup::Backup;
+use crate::engine::watch::InstanceView;
+use crate::engine::{Engine, Unanswered};
+use crate::proto::api as pb;
+use crate::rpc::convert::chunk;
+use crate::rpc::instance::answered;
+use crate::rpc::status::{self, About};
+use crate::rpc::{OfInstance, parse};
+
+/// The chunks of a backup.
+pub(super) fn chunks(
+    backup: Backup,
+    about: About,
+) -> impl Stream<Item = Result<pb::BackupInstanceResponse, Status>> {
+    stream::unfold((backup, about), |(mut backup, about)| async move {
+        let chunk = match backup.next().await? {
+            Ok(piece) => Ok(pb::BackupInstanceResponse {
+                chunk: piece.bytes,
+                progress: piece.percent.into(),
+            }),
+            Err(refusal) => Err(status::refused(&refusal, &about)),
+        };
+        Some((chunk, (backup, about)))
+    })
+}
+
+/// Reads a backup in. Whatever goes wrong, the instance is what it was before its client hears of it.
+pub(super) async fn restore(
+    engine: &Engine,
+    request: Request<Streaming<pb::RestoreInstanceRequest>>,
+) -> Result<InstanceView, Status> {
+    let (metadata, extensions, mut messages) = request.into_parts();
+    // A client that says nothing at all has said no name.
+    let first = next(engine, &mut messages, &About::default()).await?.unwrap_or_default();
+    let (OfInstance(id), caller) = parse(Request::from_parts(metadata, extensions, first))?;
+    let mut upload = answered(engine.restore(&id).await, &caller)?;
+    loop {
+        let message = next(engine, &mut messages, &caller.about).await;
+        let read = message.and_then(|message| match message.map(chunk).transpose() {
+            Ok(chunk) => Ok(chunk),
+            Err(bad) => Err(status::malformed(vec![bad], &caller.about)),
+        });
+        match read {
+            Ok(Some(chunk)) if upload.push(&chunk) => {}
+            Ok(_) => return answered(upload.finish().await, &caller),
+            Err(status) => {
+                upload.abandon().await;
+                return Err(status);
+            }
+        }
+    }
+}
+
+/// The next message, unless the server drains.
+async fn next(
+    engine: &Engine,
+    messages: &mut Streaming<pb::RestoreInstanceRequest>,
+    about: &About,
+) -> Result<Option<pb::RestoreInstanceRequest>, Status> {
+    tokio::select! {
+        biased;
+        () = engine.drained() => {
+            let gone = Unanswered::<std::convert::Infallible>::ShuttingDown;
+            Err(status::refused(&gone, about))
+        }
+        message = messages.message() => message,
+    }
+}

@@ -1,0 +1,21 @@
+//! The real program as a process: killed, told to end, started twice, given directories that it cannot
+//! have.
+//!
+//! In reading order:
+//!
+//! - `server`: the program, serving a directory
+//! - `directory`: directories that a server cannot have
+//! - `model`: what one session is, and what each call makes of it
+//! - `ledger`: what clients were told, and whether what is found after a restart agrees
+//! - `clients`: 64 of them, at work
+//! - `campaign`: servers on one directory, one after the other
+//! - `kill`: what survives kill -9
+
+mod campaign;
+mod clients;
+mod directory;
+mod kill;
+mod ledger;
+mod model;
+mod random;
+mod server;
