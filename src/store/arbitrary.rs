@@ -27,7 +27,7 @@ pub(super) fn changes(count: usize) -> impl Strategy<Value = Vec<Change>> {
 
 /// Any table that changes lead to.
 pub(super) fn table() -> impl Strategy<Value = SessionTable> {
-    changes(200).prop_map(|changes| {
+    changes(50).prop_map(|changes| {
         let mut table = SessionTable::default();
         changes.iter().for_each(|change| table.apply(change));
         table

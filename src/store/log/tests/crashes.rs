@@ -180,7 +180,7 @@ async fn a_power_failure_after_a_kill_keeps_what_was_acknowledged() {
 /// Recovery can be cut short anywhere too.
 #[tokio::test(start_paused = true)]
 async fn a_crash_in_a_recovery_changes_nothing() {
-    let step = if long() { 1 } else { 13 };
+    let step = if long() { 1 } else { 19 };
     for script in [FLUSH, LAZY, LIVES] {
         for n in (1..=operations(script).await).step_by(step) {
             let server = crashed(script, n).await;
