@@ -25,11 +25,19 @@ pub(super) fn changes(count: usize) -> impl Strategy<Value = Vec<Change>> {
     })
 }
 
-/// Any table that changes lead to.
+/// Any table that changes lead to, the last of which is not the end of all sessions: that it was is
+/// told by the log and the record of the instance, and not by a snapshot.
 pub(super) fn table() -> impl Strategy<Value = SessionTable> {
     changes(50).prop_map(|changes| {
         let mut table = SessionTable::default();
         changes.iter().for_each(|change| table.apply(change));
+        let session = SessionId::new(1).unwrap();
+        table.apply(&Change {
+            revision: table.revision().next(),
+            time: Timestamp::from_micros(1),
+            by: Principal::anonymous(),
+            event: SessionEvent::ContextReset { session },
+        });
         table
     })
 }
