@@ -171,6 +171,9 @@ pub const KEEPALIVE_INTERVAL_SECONDS: u64 = 30;
 /// How long a connection may take to answer that, in seconds.
 pub const KEEPALIVE_TIMEOUT_SECONDS: u64 = 20;
 
+/// How long an upload of a backup may be silent, in seconds: nobody can use its instance meanwhile.
+pub const UPLOAD_SILENCE_SECONDS_MAX: u64 = 60;
+
 /// How long a new connection may be silent, in seconds: HTTP/2 clients speak first and at once.
 pub const SILENCE_SECONDS_MAX: u64 = 10;
 

@@ -1,9 +1,12 @@
 //! Backups on the wire: chunks that are made as the client takes them, and chunks that are read as
 //! they come.
 
+use std::time::Duration;
+
 use futures_util::stream::{self, Stream};
 use tonic::{Request, Status, Streaming};
 
+use crate::domain::limits::UPLOAD_SILENCE_SECONDS_MAX;
 use crate::engine::backup::Backup;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Engine, Unanswered};
@@ -57,7 +60,8 @@ pub(super) async fn restore(
     }
 }
 
-/// The next message, unless the server drains.
+/// The next message, unless the server drains or the client has been silent for too long: as long as it
+/// uploads, nobody else can use the instance.
 async fn next(
     engine: &Engine,
     messages: &mut Streaming<pb::RestoreInstanceRequest>,
@@ -70,5 +74,49 @@ async fn next(
             Err(status::refused(&gone, about))
         }
         message = messages.message() => message,
+        () = tokio::time::sleep(Duration::from_secs(UPLOAD_SILENCE_SECONDS_MAX)) => {
+            Err(status::silent(about))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tonic::codec::Codec;
+    use tonic_prost::ProstCodec;
+
+    use super::*;
+    use crate::domain::id::Uid;
+    use crate::domain::time::Timestamp;
+    use crate::engine::{Environment, Settings};
+    use crate::store::memory::MemoryStore;
+
+    struct Still;
+
+    impl Environment for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+
+        fn uid(&self) -> Uid {
+            Uid::new("c0ffee")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_falls_silent_is_ended() {
+        let settings = Settings { max_instances: 1, max_sessions: 1 };
+        let store = MemoryStore::default();
+        let engine = Engine::start(store, Arc::new(Still), settings).await.unwrap();
+        let nothing = stream::pending::<Result<hyper::body::Frame<bytes::Bytes>, Status>>();
+        let mut codec = ProstCodec::<(), pb::RestoreInstanceRequest>::default();
+        let body = http_body_util::StreamBody::new(nothing);
+        let mut messages = Streaming::new_request(codec.decoder(), body, None, None);
+
+        let refused = next(&engine, &mut messages, &About::default()).await.unwrap_err();
+
+        assert!(refused.message().contains("silent for 60 s"), "{refused}");
     }
 }

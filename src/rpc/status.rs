@@ -16,7 +16,9 @@ use tonic_types::pb;
 use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
 use crate::domain::lifecycle::Phase;
-use crate::domain::limits::{REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX};
+use crate::domain::limits::{
+    REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX, UPLOAD_SILENCE_SECONDS_MAX,
+};
 use crate::domain::refusal::{Cause, Facts, Quota, Refusal, Retry};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
@@ -143,6 +145,15 @@ pub fn deadline_exceeded(about: &About) -> Status {
 pub fn came_too_late(about: &About) -> Status {
     let message = "The call's deadline had passed before it began; nothing was done.".to_owned();
     Answer::ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).status(about)
+}
+
+/// The status of an upload whose client says nothing more and does not leave.
+pub fn silent(about: &About) -> Status {
+    let message = format!(
+        "The upload was silent for {UPLOAD_SILENCE_SECONDS_MAX} s and has been ended; the instance is \
+         what it was before. Begin it again."
+    );
+    Answer::ours(Code::DeadlineExceeded, "UPLOAD_SILENT", message).status(about)
 }
 
 /// The status of a call that made this program break an invariant of its own.
