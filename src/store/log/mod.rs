@@ -7,8 +7,9 @@
 //!  DIR/instances/main/1/                       its log, in generation 1:
 //!        00000000000000000001.log              segments, named by their first frame
 //!        00000000000000004711.snap             snapshots, named by their revision
-//!        spare, reserve                        zeros that become the next segment
+//!        spare, reserve, next                  zeros that become the next segment
 //!        00000000000000000001-8192.torn        what recovery cut off
+//!        00000000000000004711.snap.unreadable  a snapshot that recovery did without
 //! ```
 //!
 //! What it promises: what was acknowledged survives kill −9, power loss and a full disk. The first

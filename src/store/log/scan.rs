@@ -295,13 +295,57 @@ impl<'f, F: DiskFile> Scan<'f, F> {
             while filled < size {
                 let read = self.file.read_at(&mut self.window[filled..], at + filled as u64)?;
                 if read == 0 {
-                    break;
+                    // Somebody makes it shorter meanwhile. Waiting for the rest would take for ever.
+                    self.window.clear();
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 filled += read;
             }
-            self.window.truncate(filled);
         }
         let from = usize::try_from(at - self.window_at).unwrap_or(0).min(self.window.len());
         Ok(&self.window[from..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Uid;
+
+    /// A file that ends before it says so.
+    #[derive(Debug)]
+    struct Shrinking;
+
+    impl DiskFile for Shrinking {
+        fn size(&self) -> io::Result<u64> {
+            Ok(3 * BLOCK_BYTES as u64)
+        }
+
+        fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+            let size = bytes.len().min(2 * BLOCK_BYTES - usize::try_from(offset).unwrap());
+            bytes[..size].fill(0);
+            Ok(size)
+        }
+
+        fn write_all_at(&mut self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn set_len(&mut self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_shorter_meanwhile_is_an_error() {
+        let about = About::behind(&Cursor::default(), &Uid::new("c0ffee"));
+        let mut scan = Scan::new(&Shrinking, &about, about.cursor()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(scan.step().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
     }
 }
