@@ -40,11 +40,11 @@ pub(super) async fn restore(
 ) -> Result<InstanceView, Status> {
     let (metadata, extensions, mut messages) = request.into_parts();
     // A client that says nothing at all has said no name.
-    let first = next(engine, &mut messages, &About::default()).await?.unwrap_or_default();
+    let first = next(engine.drained(), &mut messages, &About::default()).await?.unwrap_or_default();
     let (OfInstance(id), caller) = parse(Request::from_parts(metadata, extensions, first))?;
     let mut upload = answered(engine.restore(&id).await, &caller)?;
     loop {
-        let message = next(engine, &mut messages, &caller.about).await;
+        let message = next(engine.drained(), &mut messages, &caller.about).await;
         let read = message.and_then(|message| match message.map(chunk).transpose() {
             Ok(chunk) => Ok(chunk),
             Err(bad) => Err(status::malformed(vec![bad], &caller.about)),
@@ -63,13 +63,13 @@ pub(super) async fn restore(
 /// The next message, unless the server drains or the client has been silent for too long: as long as it
 /// uploads, nobody else can use the instance.
 async fn next(
-    engine: &Engine,
+    drained: impl Future<Output = ()>,
     messages: &mut Streaming<pb::RestoreInstanceRequest>,
     about: &About,
 ) -> Result<Option<pb::RestoreInstanceRequest>, Status> {
     tokio::select! {
         biased;
-        () = engine.drained() => {
+        () = drained => {
             let gone = Unanswered::<std::convert::Infallible>::ShuttingDown;
             Err(status::refused(&gone, about))
         }
@@ -82,40 +82,20 @@ async fn next(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tonic::codec::Codec;
     use tonic_prost::ProstCodec;
 
     use super::*;
-    use crate::domain::id::Uid;
-    use crate::domain::time::Timestamp;
-    use crate::engine::{Environment, Settings};
-    use crate::store::memory::MemoryStore;
-
-    struct Still;
-
-    impl Environment for Still {
-        fn now(&self) -> Timestamp {
-            Timestamp::default()
-        }
-
-        fn uid(&self) -> Uid {
-            Uid::new("c0ffee")
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_falls_silent_is_ended() {
-        let settings = Settings { max_instances: 1, max_sessions: 1 };
-        let store = MemoryStore::default();
-        let engine = Engine::start(store, Arc::new(Still), settings).await.unwrap();
         let nothing = stream::pending::<Result<hyper::body::Frame<bytes::Bytes>, Status>>();
         let mut codec = ProstCodec::<(), pb::RestoreInstanceRequest>::default();
         let body = http_body_util::StreamBody::new(nothing);
         let mut messages = Streaming::new_request(codec.decoder(), body, None, None);
+        let never = std::future::pending();
 
-        let refused = next(&engine, &mut messages, &About::default()).await.unwrap_err();
+        let refused = next(never, &mut messages, &About::default()).await.unwrap_err();
 
         assert!(refused.message().contains("silent for 60 s"), "{refused}");
     }
