@@ -254,6 +254,32 @@ fn a_backup_is_a_file_that_another_instance_reads_in() {
     server.end();
 }
 
+/// `script` runs a command on a terminal of its own.
+#[test]
+fn on_a_terminal_a_bar_shows_how_far_a_backup_and_a_restore_have_come() {
+    let dir = used();
+    let server = Served::start(dir.path());
+    server.ask(&["instance", "create", "other"]);
+    let on_a_terminal = |command: &str| {
+        let program = env!("CARGO_BIN_EXE_jet-session");
+        let line = format!("{program} --server {} instance {command}", server.address);
+        let ran = Command::new("timeout")
+            .args(["60", "script", "--quiet", "--return", "--command", &line, "/dev/null"])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("util-linux is there");
+        let shown = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{command}: {shown}");
+        shown
+    };
+
+    assert!(on_a_terminal("backup main --output b").contains("100%"));
+    let restored = on_a_terminal("restore other --input b");
+    assert!(restored.contains(" of ") && restored.contains("CREATED"), "{restored}");
+    server.end();
+}
+
 #[test]
 fn a_backup_that_is_refused_or_cut_short_leaves_nothing() {
     let dir = used();

@@ -12,6 +12,7 @@ use std::thread;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::domain::id::InstanceId;
@@ -123,15 +124,22 @@ impl RestoreArgs {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let name = self.instance.instance.name();
         let (told, mut outcome) = oneshot::channel();
-        let bar_there = bar.clone();
         // A thread that nobody waits for: what it reads from may never end.
         thread::spawn(move || {
-            let sent = send(name, source, &sender, &bar_there);
+            let sent = send(name, source, &sender);
             // Told before the stream ends, and with it perhaps the call.
             told.send(sent).ok();
             drop(sender);
         });
-        let request = server.endless(ReceiverStream::new(receiver));
+        // The bar is drawn on this thread only, which has stderr for as long as the command runs.
+        let bar_there = bar.clone();
+        let messages = ReceiverStream::new(receiver).map(move |message| {
+            if let Some(Payload::Chunk(chunk)) = &message.payload {
+                bar_there.inc(chunk.len() as u64);
+            }
+            message
+        });
+        let request = server.endless(messages);
         let answer = server.begun(server.instances().restore_instance(request)).await;
         bar.finish_and_clear();
         match (answer, outcome.try_recv()) {
@@ -150,7 +158,6 @@ fn send(
     name: String,
     mut source: impl Read,
     sender: &mpsc::Sender<RestoreInstanceRequest>,
-    bar: &ProgressBar,
 ) -> io::Result<()> {
     let message = |payload| RestoreInstanceRequest { payload: Some(payload) };
     let mut next = message(Payload::Name(name));
@@ -169,7 +176,6 @@ fn send(
             return Ok(());
         }
         chunk.truncate(filled);
-        bar.inc(filled as u64);
         next = message(Payload::Chunk(chunk));
     }
     Ok(())
