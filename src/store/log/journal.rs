@@ -6,27 +6,30 @@
 //!
 //! One frame is one sync, also of a queue: if two frames could be torn at once, the second could stay
 //! whole, and recovery would have to take the first for damage.
+//!
+//! - `late`: the queue of a LAZY instance
+
+mod late;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::Change;
 use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::Durability;
 use crate::domain::jet_err::JetErr;
-use crate::domain::limits::LAZY_SYNC_MS_MAX;
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
 use crate::store::log::compact;
 use crate::store::log::disk::Disk;
 use crate::store::log::fault::{Fault, is_full};
+use crate::store::log::journal::late::{At, Late, Lazy, sync_late};
 use crate::store::log::scan::Cursor;
 use crate::store::log::sizes::Sizes;
 use crate::store::log::work::Work;
@@ -78,37 +81,6 @@ pub(super) struct OpenLog<D> {
     pub(super) sizes: Sizes,
     /// Everything that works on the files keeps this.
     pub(super) _hold: OwnedMutexGuard<()>,
-}
-
-/// Changes that are answered and wait for their sync.
-#[derive(Debug)]
-struct Late {
-    first: Revision,
-    last: Revision,
-    payload: Vec<u8>,
-    /// Nothing is added to it any more, because somebody waits for exactly these changes.
-    closed: Option<oneshot::Sender<Cursor>>,
-}
-
-/// Where a log is at a revision.
-enum At {
-    /// Here.
-    Now(Cursor),
-    /// Where it will be told, once what waits before it has been written.
-    Once(oneshot::Receiver<Cursor>),
-}
-
-/// The task that syncs late, ended with the journal.
-#[derive(Debug)]
-struct Lazy {
-    task: JoinHandle<()>,
-    taken: Floor,
-}
-
-impl Drop for Lazy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl<D: Disk> LogJournal<D> {
@@ -166,52 +138,6 @@ impl<D: Disk> LogJournal<D> {
             .await;
         self.payload = payload;
         appended.map_err(commit_error)
-    }
-
-    /// Answers before the sync, unless too much waits for it, or numbers have to be taken first.
-    async fn commit_late(
-        &mut self,
-        changes: &[Change],
-        first: Revision,
-        last: Revision,
-    ) -> Result<(), CommitError> {
-        let lazy = self.lazy.as_mut().expect("a LAZY instance has its task");
-        let used = Floor { revision: last, sesid: highest_begun(changes) };
-        if used.revision > lazy.taken.revision || used.sesid > lazy.taken.sesid {
-            let (used, more) = (used.max(lazy.taken), self.shared.log.sizes.taken_numbers);
-            // Saturating: at the end of an epoch the domain refuses to begin anything more.
-            let wanted = Floor {
-                revision: Revision::new(used.revision.get().saturating_add(more)),
-                sesid: used.sesid.saturating_add(more),
-            };
-            // What waits comes first: the log is in the order of its revisions.
-            self.shared.write_queue().await?;
-            let taken = self.shared.with_writer(move |writer| writer.take_numbers(wanted)).await;
-            taken.map_err(commit_error)?;
-            lazy.taken = wanted;
-        }
-        let waiting = {
-            let mut queue = lock(&self.shared.queue);
-            match queue.back_mut().filter(|late| late.closed.is_none()) {
-                Some(late) => {
-                    late.payload.extend_from_slice(&self.payload);
-                    late.last = last;
-                }
-                None => queue.push_back(Late {
-                    first,
-                    last,
-                    payload: self.payload.clone(),
-                    closed: None,
-                }),
-            }
-            queue.iter().map(|late| late.payload.len()).sum::<usize>()
-        };
-        if waiting > self.shared.log.sizes.lazy_max {
-            self.shared.write_queue().await?;
-        } else {
-            self.shared.queued.notify_one();
-        }
-        Ok(())
     }
 
     /// Begins to make a spare if one is wanted and none is being made.
@@ -420,42 +346,6 @@ impl<D: Disk> Shared<D> {
             .await
     }
 
-    /// Writes what waits for its sync, in order, a frame and a sync at a time.
-    async fn write_queue(self: &Arc<Self>) -> Result<(), CommitError> {
-        loop {
-            let shared = Arc::clone(self);
-            let written = self
-                .with_writer(move |writer| {
-                    // Taken while the writer is ours, so that nobody overtakes.
-                    let late = lock(&shared.queue).pop_front()?;
-                    let appended = writer.append_changes(late.first, late.last, &late.payload);
-                    if let (Ok(()), Some(told)) = (&appended, late.closed) {
-                        // Whoever waited may have gone.
-                        told.send(writer.cursor()).ok();
-                    }
-                    Some(appended)
-                })
-                .await;
-            match written {
-                Some(Ok(())) => {}
-                Some(Err(error)) => return Err(commit_error(error)),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Where the log is, or will be, when it has come to this revision, which is the last one taken.
-    fn cursor_at(&self, revision: Revision) -> Option<At> {
-        let mut queue = lock(&self.queue);
-        if let Some(late) = queue.back_mut() {
-            let (tell, written) = oneshot::channel();
-            late.closed = Some(tell);
-            return Some(At::Once(written));
-        }
-        let cursor = self.writer.try_lock().ok()?.cursor();
-        (cursor.revision == revision).then_some(At::Now(cursor))
-    }
-
     /// Writes a snapshot and deletes what it makes unnecessary.
     fn snapshot(&self, about: About, table: SessionTable) -> Result<(), Fault> {
         let OpenLog { disk, dir, sizes, .. } = &self.log;
@@ -478,35 +368,6 @@ impl<D: Disk> Shared<D> {
         }
         self.failed.store(true, Ordering::Release);
     }
-}
-
-/// Writes soon after they were answered the changes of a LAZY instance.
-async fn sync_late<D: Disk>(shared: Arc<Shared<D>>) {
-    // Half of what is promised: a sync that is under way may have to end first.
-    let pause = Duration::from_millis(LAZY_SYNC_MS_MAX / 2);
-    loop {
-        shared.queued.notified().await;
-        tokio::time::sleep(pause).await;
-        if let Err(error) = shared.write_queue().await {
-            shared.tell_commit(error);
-            return;
-        }
-    }
-}
-
-/// The highest number of a session that began.
-fn highest_begun(changes: &[Change]) -> u64 {
-    let begun = changes.iter().filter_map(|change| match &change.event {
-        SessionEvent::Began { session, .. } => Some(session.get()),
-        SessionEvent::ContextSet { .. }
-        | SessionEvent::ContextReset { .. }
-        | SessionEvent::TransactionBegan { .. }
-        | SessionEvent::TransactionCommitted { .. }
-        | SessionEvent::TransactionRolledBack { .. }
-        | SessionEvent::Ended { .. }
-        | SessionEvent::AllEnded => None,
-    });
-    begun.max().unwrap_or(0)
 }
 
 fn commit_error(error: NotAppended) -> CommitError {
