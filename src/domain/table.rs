@@ -112,8 +112,10 @@ impl SessionTable {
         self.issued.earlier()
     }
 
-    /// Goes on above `floor`, as a restored instance does. Numbers never sink and sessions stay.
+    /// Goes on above `floor`, as a restored instance does. Numbers never sink and sessions stay. Whether
+    /// a terminate ended the epoch before is history in the next.
     pub fn raise(&mut self, floor: Floor) {
+        self.terminated &= floor.epoch() <= self.floor().epoch();
         self.revision = self.revision.max(floor.revision);
         self.issued.raise(floor.sesid);
     }

@@ -143,6 +143,19 @@ fn a_new_table_knows_what_ended_below_its_floor_in_that_epoch_alone() {
 }
 
 #[test]
+fn only_a_new_epoch_forgets_that_a_terminate_came_last() {
+    let mut table = began(3);
+    apply(&mut table, SessionEvent::AllEnded);
+    let floor = table.floor();
+    table.raise(Floor { sesid: floor.sesid + 1_000, ..floor });
+    assert!(table.terminated(), "numbers were only skipped");
+
+    table.raise(table.floor().next_epoch().unwrap());
+
+    assert!(!table.terminated(), "it is a restored instance");
+}
+
+#[test]
 fn a_table_is_read_back_as_it_was() {
     let mut table = began(200);
     for id in [1, 63, 64, 199] {
