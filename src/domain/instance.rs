@@ -178,7 +178,7 @@ impl Instance {
                 first: self
                     .table
                     .after(None)
-                    .filter(|session| session.transaction.is_some())
+                    .filter(|session| session.transaction().is_some())
                     .map(|session| session.id)
                     .take(NAMED_SESSIONS_MAX)
                     .collect(),

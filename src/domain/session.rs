@@ -5,7 +5,7 @@
 //! transaction begun while it is there belongs to the word instead of the thread, so that it can go
 //! on under whichever thread sets the same word next.
 
-use crate::domain::id::{ContextValue, Labels, Owner, Revision, SessionId};
+use crate::domain::id::{ContextValue, Labels, Owner, Principal, Reason, Revision, SessionId};
 use crate::domain::limits::TRANSACTION_LEVEL_MAX;
 use crate::domain::time::Timestamp;
 
@@ -22,14 +22,58 @@ pub struct Session {
     pub revision: Revision,
     /// Its context.
     pub context: Context,
-    /// Its open transaction; `None` at level 0. Boxed, because few of many sessions have one.
-    pub transaction: Option<Box<Transaction>>,
+    /// What few of many sessions have.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few of many sessions have, in one box so that the others pay for one pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Rare {
+    transaction: Option<Transaction>,
+    lost: Option<Lost>,
+    abandoned: bool,
 }
 
 impl Session {
     /// A session that has just begun: level 0, no context.
     pub fn new(id: SessionId, labels: Labels, created: Timestamp, revision: Revision) -> Self {
-        Self { id, labels, created, revision, context: Context::NeverSet, transaction: None }
+        Self { id, labels, created, revision, context: Context::NeverSet, rare: None }
+    }
+
+    /// Its open transaction; nothing at level 0.
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.rare.as_ref()?.transaction.as_ref()
+    }
+
+    /// How the last holder lost it, if that was not by letting it go.
+    pub fn lost(&self) -> Option<&Lost> {
+        self.rare.as_ref()?.lost.as_ref()
+    }
+
+    /// Whether its last holder did not let it go and nobody has put it in order since.
+    pub fn abandoned(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.abandoned)
+    }
+
+    /// Replaces the open transaction.
+    pub fn set_transaction(&mut self, transaction: Option<Transaction>) {
+        self.edit(|rare| rare.transaction = transaction);
+    }
+
+    /// Replaces how the last holder lost it.
+    pub fn set_lost(&mut self, lost: Option<Lost>) {
+        self.edit(|rare| rare.lost = lost);
+    }
+
+    /// Says whether it is abandoned.
+    pub fn set_abandoned(&mut self, abandoned: bool) {
+        self.edit(|rare| rare.abandoned = abandoned);
+    }
+
+    fn edit(&mut self, edit: impl FnOnce(&mut Rare)) {
+        let mut rare = self.rare.take().unwrap_or_default();
+        edit(&mut rare);
+        self.rare = (*rare != Rare::default()).then_some(rare);
     }
 
     /// The binding, if a context is set.
@@ -42,7 +86,7 @@ impl Session {
 
     /// The level of the open transaction, 0 to 7.
     pub fn transaction_level(&self) -> u8 {
-        self.transaction.as_ref().map_or(0, |open| open.level())
+        self.transaction().map_or(0, Transaction::level)
     }
 
     /// Whether the caller may go on with `transaction`, which is open on this session; `is_caller`
@@ -87,6 +131,33 @@ pub struct Binding {
     pub token: Revision,
     /// When it was set.
     pub since: Timestamp,
+}
+
+/// How a thread lost a session that it had not let go. Kept until the next holder lets it go, so that
+/// the thread is told when it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The thread.
+    pub owner: Owner,
+    /// Its fencing token.
+    pub token: Revision,
+    /// How.
+    pub how: HowLost,
+    /// On whose behalf.
+    pub by: Principal,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// How a session can be lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HowLost {
+    /// The thread's lease ended without a renewal.
+    LeaseExpired,
+    /// An operator took it away, and said why.
+    Forced(Reason),
+    /// The thread handed it over.
+    Transferred,
 }
 
 /// To whom a transaction belongs. Decided once, when its outermost level begins.

@@ -202,12 +202,12 @@ impl SessionTable {
             }
             SessionEvent::TransactionBegan { session, transaction } => {
                 let transaction = self.shared(transaction);
-                self.touch(*session, change, |session| session.transaction = Some(transaction));
+                self.touch(*session, change, |session| session.set_transaction(Some(transaction)));
             }
             SessionEvent::TransactionCommitted { session, left }
             | SessionEvent::TransactionRolledBack { session, left } => {
                 let left = left.as_ref().map(|left| self.shared(left));
-                self.touch(*session, change, |session| session.transaction = left);
+                self.touch(*session, change, |session| session.set_transaction(left));
             }
             SessionEvent::Ended { session, forced: _ } => self.take(*session),
             SessionEvent::AllEnded => {
@@ -250,10 +250,10 @@ impl SessionTable {
         let Some(session) = to_change(&mut self.pages, id) else {
             return;
         };
-        let before = (session.binding().is_some(), session.transaction.is_some());
+        let before = (session.binding().is_some(), session.transaction().is_some());
         edit(session);
         session.revision = change.revision;
-        let after = (session.binding().is_some(), session.transaction.is_some());
+        let after = (session.binding().is_some(), session.transaction().is_some());
         self.bound = self.bound + usize::from(after.0) - usize::from(before.0);
         self.in_transaction = self.in_transaction + usize::from(after.1) - usize::from(before.1);
     }
@@ -262,19 +262,19 @@ impl SessionTable {
     fn count(&mut self, session: &Session) {
         self.len += 1;
         self.bound += usize::from(session.binding().is_some());
-        self.in_transaction += usize::from(session.transaction.is_some());
+        self.in_transaction += usize::from(session.transaction().is_some());
     }
 
     /// Takes a session that is no more out of the counts.
     fn discount(&mut self, session: &Session) {
         self.len -= 1;
         self.bound -= usize::from(session.binding().is_some());
-        self.in_transaction -= usize::from(session.transaction.is_some());
+        self.in_transaction -= usize::from(session.transaction().is_some());
     }
 
     /// The transaction, under the handle by which its owner is known.
-    fn shared(&mut self, transaction: &Transaction) -> Box<Transaction> {
-        let mut transaction = Box::new(transaction.clone());
+    fn shared(&mut self, transaction: &Transaction) -> Transaction {
+        let mut transaction = transaction.clone();
         if let Some(owner) = transaction.owner_mut() {
             *owner = self.owners.shared(owner);
         }

@@ -11,7 +11,7 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
 use crate::domain::limits::LIST_SCAN_MAX;
 use crate::domain::refusal::{Facts, Holder, Quota, Refusal};
-use crate::domain::session::{Session, TransactionOwner};
+use crate::domain::session::{Session, Transaction, TransactionOwner};
 use crate::domain::table::SessionTable;
 
 /// `JetBeginSession`: a new session at level 0 without a context.
@@ -152,7 +152,7 @@ impl Call for EndSession {
                     ))));
                 }
                 // With the context reset, a transaction bound to a context is anybody's to end.
-                match session.transaction.as_ref().map(|open| open.bound_to()) {
+                match session.transaction().map(Transaction::bound_to) {
                     Some(TransactionOwner::Thread(owner)) if !stamp.is(owner, thread) => {
                         return Err(Refused::Call(EndSessionRefusal::SharingViolation));
                     }

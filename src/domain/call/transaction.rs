@@ -71,7 +71,7 @@ impl Call for BeginTransaction {
         stamp: &Stamp,
     ) -> Result<Vec<SessionEvent>, Refused<BeginTransactionRefusal>> {
         let session = existing(instance, self.session)?;
-        let transaction = match &session.transaction {
+        let transaction = match session.transaction() {
             Some(open) => {
                 let deeper =
                     open.deeper().ok_or(Refused::Call(BeginTransactionRefusal::TransTooDeep))?;
@@ -144,10 +144,8 @@ fn own_transaction<'a>(
     stamp: &Stamp,
 ) -> Result<&'a Transaction, Refused<EndTransactionRefusal>> {
     let session = existing(instance, session)?;
-    let open = session
-        .transaction
-        .as_deref()
-        .ok_or(Refused::Call(EndTransactionRefusal::NotInTransaction))?;
+    let open =
+        session.transaction().ok_or(Refused::Call(EndTransactionRefusal::NotInTransaction))?;
     if session.may_continue(open, |owner| stamp.is(owner, thread)) {
         Ok(open)
     } else {

@@ -181,7 +181,8 @@ mod tests {
     fn a_session_put_twice_replaces_itself() {
         let mut page = Page::default();
         page.insert(session(70));
-        let later = Session { revision: Revision::new(2), ..session(70) };
+        let mut later = session(70);
+        later.revision = Revision::new(2);
         assert_eq!(page.insert(later.clone()), Some(session(70)));
         assert_eq!(page.sessions, [later]);
     }

@@ -79,7 +79,7 @@ fn sessions_of_one_owner_share_its_handle() {
     let transaction = Transaction::outermost(TransactionOwner::Thread(owner("one")));
     apply(&mut table, SessionEvent::TransactionBegan { session: sesid(2), transaction });
     let bound = table.session(sesid(1)).unwrap().binding().unwrap();
-    let open = table.session(sesid(2)).unwrap().transaction.as_ref().unwrap();
+    let open = table.session(sesid(2)).unwrap().transaction().unwrap();
     let TransactionOwner::Thread(owner) = open.bound_to() else {
         panic!("bound to a word: {open:?}");
     };
@@ -193,14 +193,15 @@ fn a_session_that_the_table_cannot_have_is_not_loaded() {
         let revision = Revision::new(revision);
         Session::new(sesid(id), Labels::default(), Timestamp::default(), revision)
     };
-    let held = |token| Session {
-        context: Context::Set(Binding {
+    let held = |token| {
+        let mut held = session(6, 1);
+        held.context = Context::Set(Binding {
             context: ContextValue::new(7).unwrap(),
             owner: owner("one"),
             token: Revision::new(token),
             since: Timestamp::default(),
-        }),
-        ..session(6, 1)
+        });
+        held
     };
     let (later, last) = (floor.revision.get() + 1, floor.sesid);
     assert!(table.load(session(5, 1)));

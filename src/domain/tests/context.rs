@@ -17,7 +17,7 @@ fn a_set_records_word_thread_token_and_time() {
         since: set.time,
     };
     assert_eq!(session.context, Context::Set(expected));
-    assert_eq!((session.revision, session.transaction.is_none()), (set.revision, true));
+    assert_eq!((session.revision, session.transaction().is_none()), (set.revision, true));
     assert_eq!(world.session(Get(1)).context, Context::NeverSet);
 }
 
@@ -204,5 +204,5 @@ fn holder(world: &World, who: Who, held_micros: u64) -> Holder {
 }
 
 fn transaction_owner(world: &mut World) -> TransactionOwner {
-    world.session(Get(1)).transaction.unwrap().bound_to().clone()
+    world.session(Get(1)).transaction().unwrap().bound_to().clone()
 }

@@ -45,7 +45,7 @@ proptest! {
             let sessions = || table.after(None);
             prop_assert_eq!(table.len(), sessions().count());
             prop_assert_eq!(table.bound_count(), sessions().filter(|s| s.binding().is_some()).count());
-            let open = sessions().filter(|s| s.transaction.is_some()).count();
+            let open = sessions().filter(|s| s.transaction().is_some()).count();
             prop_assert_eq!(table.in_transaction_count(), open);
         }
     }
@@ -103,11 +103,11 @@ fn apply_plainly(sessions: &mut BTreeMap<SessionId, Session>, change: &Change) {
             edit(session, &|session| session.context = Context::Reset);
         }
         SessionEvent::TransactionBegan { session, transaction } => edit(session, &|session| {
-            session.transaction = Some(Box::new(transaction.clone()));
+            session.set_transaction(Some(transaction.clone()));
         }),
         SessionEvent::TransactionCommitted { session, left }
         | SessionEvent::TransactionRolledBack { session, left } => edit(session, &|session| {
-            session.transaction = left.clone().map(Box::new);
+            session.set_transaction(left.clone());
         }),
         SessionEvent::Ended { session, forced: _ } => {
             sessions.remove(session);

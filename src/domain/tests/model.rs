@@ -292,7 +292,7 @@ fn sentence(session: &Session) -> String {
         Context::Reset => "reset".to_owned(),
         Context::NeverSet => "never set".to_owned(),
     };
-    let transaction = match &session.transaction {
+    let transaction = match session.transaction() {
         None => "none".to_owned(),
         Some(open) => match open.bound_to() {
             TransactionOwner::Context(word) => format!("{} of {}", open.level(), word.get()),

@@ -25,7 +25,7 @@ fn a_duplicate_inherits_nothing() {
     let source = world.session(Get(1));
     let duplicate = world.session(Duplicate(1));
     assert_eq!((duplicate.id, &duplicate.labels), (sesid(2), &Labels::default()));
-    assert_eq!((duplicate.context, duplicate.transaction), (Context::NeverSet, None));
+    assert_eq!((&duplicate.context, duplicate.transaction()), (&Context::NeverSet, None));
     assert_eq!(world.session(Get(1)), source, "the source is as it was");
 }
 

@@ -45,7 +45,7 @@ fn a_rollback_ends_one_level_or_all() {
     let mut world = World::after(&[Begin, BeginTx(T1, 1), BeginTx(T1, 1), BeginTx(T1, 1)]);
     assert_eq!(world.ok(Rollback(T1, 1)), Answer::Level(2));
     assert_eq!(world.ok(RollbackAll(T1, 1)), Answer::Level(0));
-    assert_eq!(world.session(Get(1)).transaction, None);
+    assert_eq!(world.session(Get(1)).transaction(), None);
     world.ok(BeginTx(T1, 1));
     assert_eq!(world.ok(Rollback(T1, 1)), Answer::Level(0));
     world.ok(BeginTx(T1, 1));
@@ -137,5 +137,5 @@ fn another_principals_thread_of_the_same_name_is_another_thread() {
 }
 
 fn bound_to(world: &mut World) -> TransactionOwner {
-    world.session(Get(1)).transaction.unwrap().bound_to().clone()
+    world.session(Get(1)).transaction().unwrap().bound_to().clone()
 }

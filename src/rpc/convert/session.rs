@@ -241,7 +241,7 @@ pub(in crate::rpc) fn session(instance: &InstanceId, session: &Session) -> api::
         labels: pairs(&session.labels),
         transaction_level: session.transaction_level().into(),
         binding: session.binding().map(binding),
-        transaction_binding: session.transaction.as_deref().map(transaction_binding),
+        transaction_binding: session.transaction().map(transaction_binding),
         waiters: 0,
         abandoned: false,
         create_time: Some(timestamp(session.created)),

@@ -293,18 +293,18 @@ impl Reading {
                         BoundTo::Context(word) => TransactionOwner::Context(record::context(word)?),
                         BoundTo::Thread(thread) => TransactionOwner::Thread(owner(thread)?),
                     };
-                    Some(Box::new(record::at_level(open.level, bound_to)?))
+                    Some(record::at_level(open.level, bound_to)?)
                 }
             };
-            let loaded = table.load(Session {
-                id: record::sesid(session.sesid)?,
-                labels: record::labels(session.labels)?,
-                created: Timestamp::from_micros(session.created_us),
-                revision: Revision::new(session.revision),
-                context,
-                transaction,
-            });
-            if !loaded {
+            let mut read = Session::new(
+                record::sesid(session.sesid)?,
+                record::labels(session.labels)?,
+                Timestamp::from_micros(session.created_us),
+                Revision::new(session.revision),
+            );
+            read.context = context;
+            read.set_transaction(transaction);
+            if !table.load(read) {
                 return Err(Damage::Contradiction);
             }
         }

@@ -200,7 +200,7 @@ fn write_session(session: &Session, owners: &mut Owners) -> pb::Session {
             since_us: binding.since.micros(),
         })),
     };
-    let transaction = session.transaction.as_ref().map(|open| {
+    let transaction = session.transaction().map(|open| {
         use pb::open_transaction::BoundTo;
         pb::OpenTransaction {
             level: open.level().into(),

@@ -88,7 +88,7 @@ fn describe(record: &InstanceRecord, table: &SessionTable, text: &mut String) {
                 binding.since.micros(),
             ),
         };
-        let transaction = session.transaction.as_ref().map_or("none".to_owned(), |open| {
+        let transaction = session.transaction().map_or("none".to_owned(), |open| {
             let bound_to = match open.bound_to() {
                 TransactionOwner::Context(word) => format!("{:#x}", word.get()),
                 TransactionOwner::Thread(owner) => {
