@@ -10,12 +10,13 @@ use jet_session::domain::call::Stamp;
 use jet_session::domain::call::context::{ResetContext, SetContext};
 use jet_session::domain::call::session::BeginSession;
 use jet_session::domain::call::transaction::{BeginTransaction, CommitTransaction};
+use jet_session::domain::event::Batch;
 use jet_session::domain::id::{Labels, Principal, Revision, SessionId, Uid};
 use jet_session::domain::instance::{Durability, Instance, InstanceRecord, Resting};
 use jet_session::domain::lifecycle::Phase;
 use jet_session::domain::session::Session;
 use jet_session::domain::table::{Floor, SessionTable};
-use jet_session::domain::time::Timestamp;
+use jet_session::domain::time::{Served, Timestamp};
 
 /// Sessions of a large instance.
 const MILLION: u64 = 1_000_000;
@@ -64,10 +65,15 @@ fn instance(sessions: u64) -> (Instance, Stamp) {
         ended: Revision::ZERO,
     });
     instance.phase = Phase::Ready;
-    let stamp = Stamp { now: Timestamp::default(), by: Principal::anonymous() };
+    let stamp = Stamp {
+        now: Timestamp::default(),
+        served: Served::default(),
+        by: Principal::anonymous(),
+        request: None,
+    };
     let begin = BeginSession { labels: Labels::new(BTreeMap::new()).expect("no labels") };
     for _ in 0..sessions {
-        instance.call(&begin, &stamp, &mut Vec::new()).expect("below the limit");
+        instance.call(&begin, &stamp, &mut Batch::default()).expect("below the limit");
     }
     (instance, stamp)
 }
@@ -78,9 +84,9 @@ fn set_and_reset(bencher: Bencher<'_, '_>, sessions: u64) {
     let (mut instance, stamp) = instance(sessions);
     let session = SessionId::new(sessions.div_ceil(2)).expect("not 0");
     let thread: jet_session::domain::id::ThreadId = "worker/1".parse().expect("a good thread id");
-    let set = SetContext { session, thread: thread.clone(), context: 7 };
+    let set = SetContext::new(session, thread.clone(), 7);
     let reset = ResetContext { session, thread, token: None };
-    let mut changes = Vec::new();
+    let mut changes = Batch::default();
     bencher.bench_local(|| {
         changes.clear();
         instance.call(black_box(&set), &stamp, &mut changes).expect("free");
@@ -91,13 +97,11 @@ fn set_and_reset(bencher: Bencher<'_, '_>, sessions: u64) {
 /// A million sessions, all bound, by a thousand threads.
 fn bound_instance() -> (Instance, Stamp) {
     let (mut instance, stamp) = instance(MILLION);
-    let mut changes = Vec::new();
+    let mut changes = Batch::default();
     for sesid in 1..=MILLION {
-        let set = SetContext {
-            session: SessionId::new(sesid).expect("not 0"),
-            thread: format!("host-17/4711/worker-{}", sesid % 1_000).parse().expect("a good id"),
-            context: sesid,
-        };
+        let session = SessionId::new(sesid).expect("not 0");
+        let thread = format!("host-17/4711/worker-{}", sesid % 1_000);
+        let set = SetContext::new(session, thread.parse().expect("a good id"), sesid);
         changes.clear();
         instance.call(&set, &stamp, &mut changes).expect("free");
     }
@@ -110,9 +114,9 @@ fn set_and_reset_once(instance: &mut Instance, stamp: &Stamp, sesid: u64) {
     let held = instance.table.session(session).and_then(Session::binding).expect("all are bound");
     let thread = held.owner.thread().clone();
     let reset = ResetContext { session, thread: thread.clone(), token: None };
-    let set = SetContext { session, thread, context: 7 };
-    instance.call(black_box(&reset), stamp, &mut Vec::new()).expect("held");
-    instance.call(black_box(&set), stamp, &mut Vec::new()).expect("free");
+    let set = SetContext::new(session, thread, 7);
+    instance.call(black_box(&reset), stamp, &mut Batch::default()).expect("held");
+    instance.call(black_box(&set), stamp, &mut Batch::default()).expect("free");
 }
 
 /// A copy of a million sessions.
@@ -160,12 +164,8 @@ fn load_a_million(bencher: Bencher<'_, '_>) {
 fn refused_set(bencher: Bencher<'_, '_>) {
     let (mut instance, stamp) = instance(1);
     let session = SessionId::new(1).expect("not 0");
-    let set = |thread: &str| SetContext {
-        session,
-        thread: thread.parse().expect("a good thread id"),
-        context: 7,
-    };
-    let mut changes = Vec::new();
+    let set = |thread: &str| SetContext::new(session, thread.parse().expect("a good thread id"), 7);
+    let mut changes = Batch::default();
     instance.call(&set("holder"), &stamp, &mut changes).expect("free");
     let late = set("late");
     bencher.bench_local(|| instance.call(black_box(&late), &stamp, &mut changes).is_err());
@@ -179,7 +179,7 @@ fn begin_and_commit(bencher: Bencher<'_, '_>) {
     let thread: jet_session::domain::id::ThreadId = "worker/1".parse().expect("a good thread id");
     let begin = BeginTransaction { session, thread: thread.clone() };
     let commit = CommitTransaction { session, thread };
-    let mut changes = Vec::new();
+    let mut changes = Batch::default();
     bencher.bench_local(|| {
         changes.clear();
         instance.call(black_box(&begin), &stamp, &mut changes).expect("level 0");

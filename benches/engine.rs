@@ -3,6 +3,7 @@
 //! `cargo bench --bench engine`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use divan::{Bencher, counter::ItemsCount};
 use jet_session::domain::call::context::{ResetContext, SetContext};
@@ -10,7 +11,7 @@ use jet_session::domain::call::session::BeginSession;
 use jet_session::domain::id::{InstanceId, Labels, Principal, SessionId, Uid};
 use jet_session::domain::instance::Durability;
 use jet_session::domain::time::Timestamp;
-use jet_session::engine::{Engine, Environment, NewInstance, Settings};
+use jet_session::engine::{Asker, Engine, Environment, NewInstance, Settings};
 use jet_session::store::memory::MemoryStore;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -28,6 +29,10 @@ struct Still;
 impl Environment for Still {
     fn now(&self) -> Timestamp {
         Timestamp::default()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn uid(&self) -> Uid {
@@ -54,10 +59,10 @@ fn set_and_reset(bencher: Bencher<'_, '_>, callers: usize) {
 async fn pairs(engine: Engine, id: InstanceId, session: SessionId) {
     let thread: jet_session::domain::id::ThreadId = "worker/1".parse().expect("a good thread id");
     for _ in 0..PAIRS {
-        let set = SetContext { session, thread: thread.clone(), context: 7 };
-        engine.ask(&id, Principal::anonymous(), set).await.expect("free");
+        let set = SetContext::new(session, thread.clone(), 7);
+        engine.ask(&id, Asker::once(Principal::anonymous()), set).await.expect("free");
         let reset = ResetContext { session, thread: thread.clone(), token: None };
-        engine.ask(&id, Principal::anonymous(), reset).await.expect("held");
+        engine.ask(&id, Asker::once(Principal::anonymous()), reset).await.expect("held");
     }
 }
 
@@ -80,8 +85,8 @@ fn ready(runtime: &Runtime, count: usize) -> (Engine, InstanceId, Vec<SessionId>
         let mut sessions = Vec::new();
         for _ in 0..count {
             let begin = BeginSession { labels: Labels::default() };
-            let session = engine.ask(&id, Principal::anonymous(), begin).await;
-            sessions.push(session.expect("below the limit").id);
+            let session = engine.ask(&id, Asker::once(Principal::anonymous()), begin).await;
+            sessions.push(session.expect("below the limit").session.id);
         }
         (engine, id, sessions)
     })

@@ -30,7 +30,7 @@ use jet_session::domain::id::{
 use jet_session::domain::instance::{Durability, InstanceRecord, Resting};
 use jet_session::domain::table::{Floor, SessionTable};
 use jet_session::domain::time::Timestamp;
-use jet_session::engine::{Engine, Environment, NewInstance, Settings};
+use jet_session::engine::{Asker, Engine, Environment, NewInstance, Settings};
 use jet_session::proto::api as pb;
 use jet_session::proto::api::instance_service_client::InstanceServiceClient;
 use jet_session::store::log::disk::RealDisk;
@@ -111,6 +111,10 @@ impl Environment for Still {
         Timestamp::default()
     }
 
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn uid(&self) -> Uid {
         Uid::new("bench")
     }
@@ -137,16 +141,19 @@ fn through_the_log(waiters: usize, seconds: u64) -> (f64, f64) {
         let done = Arc::new(AtomicU64::new(0));
         for _ in 0..waiters {
             let begin = BeginSession { labels: Labels::default() };
-            let begun = engine.ask(&id, Principal::anonymous(), begin).await;
-            let session = begun.expect("below the limit").id;
+            let begun = engine.ask(&id, Asker::once(Principal::anonymous()), begin).await;
+            let session = begun.expect("below the limit").session.id;
             let (engine, id, done) = (engine.clone(), id.clone(), Arc::clone(&done));
             tokio::spawn(async move {
                 let thread: ThreadId = "worker/1".parse().expect("a good thread id");
                 loop {
-                    let set = SetContext { session, thread: thread.clone(), context: 7 };
-                    engine.ask(&id, Principal::anonymous(), set).await.expect("free");
+                    let set = SetContext::new(session, thread.clone(), 7);
+                    engine.ask(&id, Asker::once(Principal::anonymous()), set).await.expect("free");
                     let reset = ResetContext { session, thread: thread.clone(), token: None };
-                    engine.ask(&id, Principal::anonymous(), reset).await.expect("held");
+                    engine
+                        .ask(&id, Asker::once(Principal::anonymous()), reset)
+                        .await
+                        .expect("held");
                     done.fetch_add(2, Ordering::Relaxed);
                 }
             });
@@ -302,6 +309,7 @@ fn history(sessions: u64) -> impl Iterator<Item = Change> {
             time: Timestamp::from_micros(1_700_000_000_000_000),
             by: Principal::anonymous(),
             event,
+            made: Vec::new(),
         };
         [
             change(2 * sesid - 1, SessionEvent::Began { session, labels: Labels::default() }),

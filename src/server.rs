@@ -226,11 +226,11 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
         Settings { max_instances: config.max_instances, max_sessions: config.max_sessions };
     let engine = match &config.store {
         StoreKind::Memory => {
-            Engine::start(MemoryStore::default(), Arc::new(System), settings).await
+            Engine::start(MemoryStore::default(), Arc::new(System::new()), settings).await
         }
         StoreKind::Log(dir) => {
             let store = LogStore::new(RealDisk, dir, Work::Pool);
-            Engine::start(store, Arc::new(System), settings).await
+            Engine::start(store, Arc::new(System::new()), settings).await
         }
     }
     .map_err(ServerError::Store)?;

@@ -332,7 +332,7 @@ impl Uid {
 /// Free-form pairs by which people find their instances and sessions again.
 ///
 /// Cloning shares the pairs; no labels cost nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Labels(Option<Arc<BTreeMap<String, String>>>);
 
 impl Labels {

@@ -1,14 +1,20 @@
 //! An instance: its record, its phase and its sessions, and the decisions that need all three.
 
+use std::time::Duration;
+
 use crate::domain::call::{Call, Refused, Stamp};
-use crate::domain::event::Change;
-use crate::domain::id::{InstanceId, Labels, Revision, Uid};
+use crate::domain::event::{Batch, Change, HowReset, Seen, SessionEvent};
+use crate::domain::id::{InstanceId, Labels, Principal, Revision, SessionId, Uid};
 use crate::domain::jet_err::JetErr;
-use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
-use crate::domain::limits::NAMED_SESSIONS_MAX;
+use crate::domain::lease::Deadlines;
+use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
+use crate::domain::limits::{NAMED_SESSIONS_MAX, STAGGER_SECONDS_MAX};
+use crate::domain::queue::Queue;
 use crate::domain::refusal::{Blocking, Facts, Quota, Refusal};
+use crate::domain::request::{Made, Repeatable, Request};
+use crate::domain::session::{Binding, LeaseView, Session, SessionView};
 use crate::domain::table::{Floor, SessionTable};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 
 /// What is remembered of an instance beside its sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,13 +111,20 @@ pub struct Instance {
     pub phase: Phase,
     /// Its sessions; none unless initialised.
     pub table: SessionTable,
+    /// When leases end. Not remembered: see [`begin_serving`](Self::begin_serving).
+    pub deadlines: Deadlines,
+    /// The session that the last change touched. Not remembered either.
+    pub touched: Option<SessionId>,
+    /// Who waits. Not remembered: a call that waits ends with the server.
+    pub queue: Queue,
 }
 
 impl Instance {
     /// An instance that is not initialised.
     pub fn created(record: InstanceRecord) -> Self {
         let table = SessionTable::above(record.floor);
-        Self { record, phase: Phase::Created, table }
+        let (deadlines, queue) = (Deadlines::default(), Queue::default());
+        Self { record, phase: Phase::Created, table, deadlines, touched: None, queue }
     }
 
     /// An instance that has failed before it could be initialised.
@@ -119,28 +132,153 @@ impl Instance {
         Self { phase: Phase::Failed(failure), ..Self::created(record) }
     }
 
-    /// Decides a call and makes its changes true here, adding them to `changes` for the store.
+    /// Decides a call and makes its changes true here, adding them to `batch` for the store.
     ///
     /// The phase is checked now, in the moment of the decision. A refused call adds nothing and
-    /// changes nothing: `decide` sees this instance only through a shared reference.
+    /// changes nothing: `decide` sees this instance only through a shared reference. A request that was
+    /// answered before is answered likewise and changes nothing either.
     pub fn call<C: Call>(
         &mut self,
         call: &C,
         stamp: &Stamp,
-        changes: &mut Vec<Change>,
+        batch: &mut Batch,
     ) -> Result<C::Answer, Refused<C::Refusal>> {
+        if let Some(request) = &stamp.request
+            && let Some(repeated) = self.repeated(request, stamp)?
+        {
+            return Ok(repeated);
+        }
         self.phase.admit(C::ADMISSION)?;
         for event in call.decide(self, stamp)? {
-            let change = Change {
-                revision: self.table.revision().next(),
-                time: stamp.now,
-                by: stamp.by.clone(),
-                event,
-            };
-            self.table.apply(&change);
-            changes.push(change);
+            self.happen(event, stamp, batch);
         }
-        Ok(call.answer(&self.table))
+        for (owner, ttl) in call.renewals(self, stamp) {
+            self.deadlines.set(&owner, ttl, stamp.served.after(ttl));
+        }
+        for owner in call.ends(stamp) {
+            if self.table.threads().lease(&owner).is_none() {
+                self.deadlines.remove(&owner);
+            }
+        }
+        let answer = call.answer(self, stamp);
+        self.remember(&answer, stamp, batch);
+        Ok(answer)
+    }
+
+    /// What this request was answered the first time. Phases that answer nobody do not answer it.
+    fn repeated<A: Repeatable, R>(
+        &self,
+        request: &Request,
+        stamp: &Stamp,
+    ) -> Result<Option<A>, Refused<R>> {
+        self.phase.admit(Admission::LetsGo)?;
+        match self.table.retries().find(&stamp.by, &request.id, stamp.now) {
+            None => Ok(None),
+            Some(found) if found.request.body != request.body => Err(Refused::RequestIdReused),
+            Some(found) => A::repeated(&found.answer).map(Some).ok_or(Refused::RequestIdReused),
+        }
+    }
+
+    /// Keeps what is answered, together with the last change of the batch, which made it true.
+    pub fn remember<A: Repeatable>(&mut self, answer: &A, stamp: &Stamp, batch: &mut Batch) {
+        let Some(request) = &stamp.request else {
+            return;
+        };
+        if let Some(answer) = answer.kind()
+            && let Some(change) = batch.changes.last_mut()
+        {
+            let made = Made { by: stamp.by.clone(), request: request.clone(), answer };
+            self.table.remember(&made, change);
+            change.made.push(made);
+        }
+    }
+
+    /// Makes an event true.
+    fn happen(&mut self, event: SessionEvent, stamp: &Stamp, batch: &mut Batch) {
+        let revision = self.table.revision().next();
+        let (time, by) = (stamp.now, stamp.by.clone());
+        let change = Change { revision, time, by, event, made: Vec::new() };
+        let touched = change.event.session();
+        let before = touched.and_then(|id| self.table.session(id));
+        let holder = before.and_then(Session::binding).map(|binding| binding.owner.clone());
+        let last = match &change.event {
+            SessionEvent::Ended { .. } => before.map(|before| before.ended(revision)),
+            _ => None,
+        };
+        self.table.apply(&change);
+        self.touched = touched;
+        match &change.event {
+            SessionEvent::LeaseSet { owner, ttl, since } => {
+                self.deadlines.set(owner, *ttl, since.after(*ttl));
+            }
+            SessionEvent::LeaseEnded { owner } => self.deadlines.remove(owner),
+            _ => {}
+        }
+        let after = last.or_else(|| touched.and_then(|id| self.table.session(id)).cloned());
+        let after = after.map(|session| self.view(session, stamp.served));
+        batch.seen.push(after.map(|after| Seen { before: holder, after }));
+        batch.changes.push(change);
+    }
+
+    /// A session as it is shown now.
+    pub fn view(&self, session: Session, now: Served) -> SessionView {
+        let waiters = if self.queue.is_empty() { 0 } else { self.queue.waiting_for(session.id) };
+        let lease = session.binding().and_then(|binding| self.lease(binding, now));
+        SessionView { session, waiters, lease }
+    }
+
+    /// The lease under which a context is held.
+    pub fn lease(&self, binding: &Binding, now: Served) -> Option<LeaseView> {
+        let deadline = self.deadlines.get(&binding.owner)?;
+        Some(LeaseView { ttl: deadline.ttl, remaining: now.until(deadline.end) })
+    }
+
+    /// What must be recorded before the instance serves, and from when its clock goes on. Then
+    /// [`begin_serving`](Self::begin_serving).
+    pub fn serving(table: &SessionTable, now: Timestamp) -> Option<Change> {
+        let at = table.threads().served();
+        (table.threads().leases() > 0).then(|| Change {
+            revision: table.revision().next(),
+            time: now,
+            by: Principal::anonymous(),
+            event: SessionEvent::ServingBegan { at },
+            made: Vec::new(),
+        })
+    }
+
+    /// Begins to count the time of leases. Their ends are spread a little, so that the threads of a
+    /// server that was away do not all lose what they hold in the same moment.
+    pub fn begin_serving(&mut self) {
+        self.deadlines = Deadlines::default();
+        self.queue = Queue::default();
+        let threads = self.table.threads();
+        let count = threads.leases().max(1);
+        let leases = threads.iter().filter_map(|(owner, thread)| Some((owner, thread.lease?)));
+        for ((owner, lease), nth) in leases.zip(0_u32..) {
+            let spread = (lease.ttl / 4).min(Duration::from_secs(STAGGER_SECONDS_MAX));
+            let share = u32::try_from(count).map_or(spread, |count| spread * nth / count);
+            self.deadlines.set(owner, lease.ttl, lease.since.after(lease.ttl).after(share));
+        }
+    }
+
+    /// Takes back what threads hold whose lease ended by `until`, in up to about `max` changes.
+    pub fn expire(&mut self, until: Served, max: usize, stamp: &Stamp, batch: &mut Batch) {
+        let enough = batch.len() + max;
+        for owner in self.deadlines.due(until, max) {
+            // The lease ends last: until then a restart knows that there is still something to do.
+            for session in self.table.held(&owner, enough.saturating_sub(batch.len())) {
+                let how = HowReset::LeaseExpired;
+                self.happen(SessionEvent::ContextReset { session, how }, stamp, batch);
+            }
+            if self.table.held_count(&owner) > 0 {
+                return;
+            }
+            if self.table.threads().lease(&owner).is_some() {
+                self.happen(SessionEvent::LeaseEnded { owner }, stamp, batch);
+            } else {
+                self.deadlines.remove(&owner);
+            }
+        }
     }
 
     /// The phase after a terminate in this mode, or why it is refused (`JetTerm2`). A backup that runs

@@ -25,6 +25,80 @@ pub const REASON_BYTES_MAX: usize = 256;
 /// Longest `request_id` in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 
+/// How long an answer is kept for a retry of its call, in seconds: longer than any client goes on trying.
+pub const RETRY_WINDOW_SECONDS: u64 = 15 * 60;
+
+/// Answers that are kept for retries, per principal and instance; the oldest goes first. Each takes some
+/// 250 bytes.
+pub const RETRY_ANSWERS_MAX: usize = 1_048_576;
+
+/// The shortest lease, in seconds: a renewal must have time to be lost and sent again.
+pub const LEASE_SECONDS_MIN: u64 = 1;
+
+/// The longest lease, in seconds: a day. Who wants to keep a session longer than that unheard wants no
+/// lease.
+pub const LEASE_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// Threads that have a lease in one instance at most: each takes some 200 bytes.
+pub const LEASES_MAX: usize = 1_000_000;
+
+/// Threads that one call renews or ends at most: with the longest ids such a request fits into what a
+/// server takes, and its owner is done with it within a millisecond.
+pub const THREADS_PER_CALL_MAX: usize = 400;
+
+/// Sessions that are named of what a thread holds, at most.
+pub const HELD_NAMED_MAX: usize = 1_000;
+
+/// How long a thread is told what it lost, in seconds, or three times its lease if that is longer.
+pub const LOSS_KEPT_SECONDS_MIN: u64 = 5 * 60;
+
+/// Losses that are kept of one thread; the oldest goes first.
+pub const LOSSES_PER_THREAD_MAX: usize = 1_000;
+
+/// Losses that are kept of all threads of an instance, some 20 MiB; the oldest goes first.
+pub const LOSSES_MAX: usize = 200_000;
+
+/// Changes that ending leases makes at a time, so that calls never wait for more than that: a thousandth
+/// of a second's work.
+pub const EXPIRIES_AT_ONCE: usize = 512;
+
+/// How long after its end a lease is taken away, in milliseconds. Renewals that arrived while the server
+/// was stopped or busy are read meanwhile; a server that finds it has slept begins to wait again.
+pub const LEASE_GRACE_MS: u64 = 1_000;
+
+/// How much later than planned a timer may be before that means that the process has slept, in
+/// milliseconds.
+pub const SLEPT_MS_MIN: u64 = 250;
+
+/// After a start the ends of leases are spread over a quarter of their length, and over this at most, in
+/// seconds.
+pub const STAGGER_SECONDS_MAX: u64 = 10;
+
+/// Served time is recorded every quarter of the shortest lease that needs it, and this often at least, in
+/// seconds.
+pub const SERVED_RECORDED_SECONDS_MAX: u64 = 10;
+
+/// Calls that may wait for one session: the last of them would wait for a thousand others.
+pub const WAITERS_PER_SESSION_MAX: usize = 1_024;
+
+/// Calls that may wait for the sessions of a pool.
+pub const WAITERS_PER_POOL_MAX: usize = 65_536;
+
+/// Calls that may wait on one server, some 100 MiB with their streams.
+pub const WAITERS_MAX: usize = 100_000;
+
+/// Streams of a connection that waiting calls leave free, so that a Reset can always be opened.
+pub const STREAMS_NOT_WAITING_MIN: u32 = 32;
+
+/// How long before its deadline a call stops waiting, in milliseconds: its answer must still arrive.
+pub const NOT_SET_BEFORE_DEADLINE_MS: u64 = 20;
+
+/// The wait before a retry that is advised when too many wait already, in milliseconds.
+pub const QUEUE_FULL_RETRY_MS: u64 = 1_000;
+
+/// Sessions that one call begins at most.
+pub const BATCH_BEGIN_MAX: u32 = 1_000;
+
 /// Deepest nesting of transactions in a session, as in the engine (`JET_errTransTooDeep`).
 pub const TRANSACTION_LEVEL_MAX: u8 = 7;
 

@@ -10,6 +10,9 @@
 //! - [`session`]: a session, its context and its transaction
 //! - [`event`]: what can happen to sessions
 //! - [`table`]: sessions as the fold of what happened
+//! - [`lease`]: how a thread that is no more gives back what it held
+//! - [`queue`]: who waits for which session, in order
+//! - [`request`]: what a call answered, for when it comes again
 //! - [`instance`]: record, phase and sessions together; calls are decided here
 //! - [`backup`]: why a backup is not taken or not read in
 //! - [`call`]: one type per JET call, with what it answers and why it is refused
@@ -23,9 +26,12 @@ pub mod event;
 pub mod id;
 pub mod instance;
 pub mod jet_err;
+pub mod lease;
 pub mod lifecycle;
 pub mod limits;
+pub mod queue;
 pub mod refusal;
+pub mod request;
 pub mod session;
 pub mod table;
 #[cfg(test)]

@@ -7,11 +7,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use crate::domain::call::{QueueLimit, Stamp};
 use crate::domain::id::{Owner, Revision, SessionId};
+use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Phase;
-use crate::domain::session::Binding;
-use crate::domain::time::Timestamp;
+use crate::domain::session::{Binding, Lost};
 
 /// A call was decided, the answer is no, and nothing changed.
 pub trait Refusal {
@@ -31,9 +32,14 @@ pub struct Facts {
     pub cause: Option<Cause>,
     /// Who holds the session.
     pub holder: Option<Holder>,
-    /// The token the caller showed is not the current one. The one refusal that has no JET code of
-    /// its own.
-    pub stale_token: bool,
+    /// What is wrong, where JET has no word for it.
+    pub ours: Option<Ours>,
+    /// How the caller lost the session that it held last.
+    pub lost: Option<Lost>,
+    /// How many calls wait for the session or the pool.
+    pub queue_length: Option<usize>,
+    /// How many sessions the pool has.
+    pub pool_size: Option<usize>,
     /// Sessions that stand in the way, at most [`limits::NAMED_SESSIONS_MAX`] of them.
     ///
     /// [`limits::NAMED_SESSIONS_MAX`]: crate::domain::limits::NAMED_SESSIONS_MAX
@@ -46,6 +52,21 @@ pub struct Facts {
     pub detail: Option<String>,
     /// Whether the same call can succeed soon without anybody's doing.
     pub retry: Retry,
+}
+
+/// A refusal that JET has no code of its own for, because the engine does not know what it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
+    /// The token the caller showed is not the current one.
+    StaleToken,
+    /// Another call had this request id.
+    RequestIdReused,
+    /// The deadline came while the call waited; nothing was set.
+    NotSet,
+    /// Too many calls wait.
+    WaitQueueFull,
+    /// Too many threads have a lease.
+    TooManyLeases,
 }
 
 /// Whether the same call can succeed soon without anybody's doing.
@@ -69,6 +90,12 @@ pub enum Cause {
     AlreadyReset,
     /// Another thread holds the session.
     HeldByOther,
+    /// The caller held it last, and its lease ended.
+    LeaseExpired,
+    /// The caller held it last, and an operator took it away.
+    Forced,
+    /// The caller held it last, and handed it over.
+    Transferred,
     /// The session existed and has ended.
     Ended,
     /// No such session was ever begun.
@@ -84,6 +111,9 @@ impl Cause {
             Self::NeverSet => "never_set",
             Self::AlreadyReset => "already_reset",
             Self::HeldByOther => "held_by_other",
+            Self::LeaseExpired => "lease_expired",
+            Self::Forced => "forced",
+            Self::Transferred => "transferred",
             Self::Ended => "ended",
             Self::NeverExisted => "never_existed",
             Self::Draining => "draining",
@@ -100,15 +130,18 @@ pub struct Holder {
     pub token: Revision,
     /// How long it has been holding the session.
     pub held_for: Duration,
+    /// How long it still does so without a renewal, if it has a lease.
+    pub lease_remaining: Option<Duration>,
 }
 
 impl Holder {
-    /// The holder of this binding, as of `now`.
-    pub fn of(binding: &Binding, now: Timestamp) -> Self {
+    /// The holder of this binding of an instance, at this moment.
+    pub fn of(binding: &Binding, instance: &Instance, stamp: &Stamp) -> Self {
         Self {
             owner: binding.owner.clone(),
             token: binding.token,
-            held_for: now.since(binding.since),
+            held_for: stamp.now.since(binding.since),
+            lease_remaining: instance.lease(binding, stamp.served).map(|lease| lease.remaining),
         }
     }
 }
@@ -140,4 +173,8 @@ pub enum Quota {
     Sessions(u32),
     /// Instances of the server (`JET_paramMaxInstances`).
     Instances(usize),
+    /// Calls that wait.
+    Waiters(QueueLimit),
+    /// Threads of an instance that have a lease.
+    Leases(usize),
 }

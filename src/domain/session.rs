@@ -5,6 +5,8 @@
 //! transaction begun while it is there belongs to the word instead of the thread, so that it can go
 //! on under whichever thread sets the same word next.
 
+use std::time::Duration;
+
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Reason, Revision, SessionId};
 use crate::domain::limits::TRANSACTION_LEVEL_MAX;
 use crate::domain::time::Timestamp;
@@ -70,6 +72,26 @@ impl Session {
         self.edit(|rare| rare.abandoned = abandoned);
     }
 
+    /// It as it is shown when it has ended: what was open on it is rolled back.
+    pub(super) fn ended(&self, revision: Revision) -> Self {
+        let mut ended = self.clone();
+        ended.revision = revision;
+        ended.context = Context::Reset;
+        ended.rare = None;
+        ended
+    }
+
+    /// The holder lets it go: who lost it before is history, and at level 0 it is in order again.
+    pub(super) fn let_go(&mut self) {
+        if self.rare.is_none() {
+            return;
+        }
+        self.edit(|rare| {
+            rare.lost = None;
+            rare.abandoned &= rare.transaction.is_some();
+        });
+    }
+
     fn edit(&mut self, edit: impl FnOnce(&mut Rare)) {
         let mut rare = self.rare.take().unwrap_or_default();
         edit(&mut rare);
@@ -106,6 +128,26 @@ impl Session {
             TransactionOwner::Thread(owner) => is_caller(owner),
         }
     }
+}
+
+/// A session as it is shown, with what is true of it only at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// The session.
+    pub session: Session,
+    /// How many calls wait for it.
+    pub waiters: u32,
+    /// The lease of its holder, if that has one.
+    pub lease: Option<LeaseView>,
+}
+
+/// A lease as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseView {
+    /// How long it lives without a renewal.
+    pub ttl: Duration,
+    /// How much of that is left.
+    pub remaining: Duration,
 }
 
 /// The context of a session. That it was once set and reset is remembered, because a thread that is

@@ -8,26 +8,37 @@
 //! - [`Floor`]: where numbers begin, and their epochs
 //! - `page`: sessions in the order of their numbers, 64 numbers to a page
 //! - `owners`: one handle for all sessions of an owner
+//! - `index`: who holds what, and what is free
+//! - [`Retries`]: answers kept for retries
 
 mod floor;
+mod index;
 mod owners;
 mod page;
+mod retries;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::domain::event::{Change, SessionEvent};
-use crate::domain::id::{Owner, Revision, SessionId};
-use crate::domain::session::{Binding, Context, Session, Transaction};
+use crate::domain::event::{Change, HowReset, SessionEvent};
+use crate::domain::id::{Labels, Owner, Revision, SessionId};
+use crate::domain::lease::{Loss, LossCause, Threads};
+use crate::domain::request::{Answer, AnswerKind, Made};
+use crate::domain::session::{
+    Binding, Context, HowLost, LeaseView, Lost, Session, SessionView, Transaction,
+};
 
 use floor::Issued;
+use index::Index;
 use owners::Owners;
 use page::Page;
 
 pub use floor::Floor;
+pub use retries::{Remembered, Retries};
 
 /// All sessions of an instance, and how far its history goes.
 ///
@@ -46,6 +57,9 @@ pub struct SessionTable {
     /// Whether the last change ended all sessions.
     terminated: bool,
     owners: Owners,
+    index: Index,
+    threads: Arc<Threads>,
+    retries: Retries,
 }
 
 impl SessionTable {
@@ -140,6 +154,11 @@ impl SessionTable {
         self.issued.next()
     }
 
+    /// Whether the numbers up to this one are still of the present epoch.
+    pub fn has_sesids_up_to(&self, last: u64) -> bool {
+        self.issued.reaches(last)
+    }
+
     /// Sessions after `after`, or all, in the order of their numbers.
     pub fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Session> {
         let after = after.map_or(0, SessionId::get);
@@ -150,6 +169,68 @@ impl SessionTable {
     /// writes a copy down gives back what only the copy still had, on the way.
     pub fn into_sessions(self) -> impl Iterator<Item = Session> {
         self.pages.into_values().flat_map(|page| Arc::unwrap_or_clone(page).into_sessions())
+    }
+
+    /// How many sessions a thread holds.
+    pub fn held_count(&self, owner: &Owner) -> usize {
+        self.index.held(owner).map_or_else(|| self.scan(owner).count(), BTreeSet::len)
+    }
+
+    /// Up to `max` sessions that a thread holds, in the order of their numbers.
+    pub fn held(&self, owner: &Owner, max: usize) -> Vec<SessionId> {
+        match self.index.held(owner) {
+            Some(held) => held.iter().take(max).copied().collect(),
+            None => self.scan(owner).take(max).collect(),
+        }
+    }
+
+    /// Threads after `after` that hold something, in order.
+    pub fn holders(&self, after: Bound<&Owner>, max: usize) -> Vec<Owner> {
+        match self.index.holders(after) {
+            Some(holders) => holders.take(max).cloned().collect(),
+            None => {
+                let holders = self.after(None).filter_map(Session::binding);
+                let holders: BTreeSet<_> = holders.map(|held| held.owner.clone()).collect();
+                holders.range::<Owner, _>((after, Bound::Unbounded)).take(max).cloned().collect()
+            }
+        }
+    }
+
+    /// How many sessions have all these labels, and the one of them that has been free longest, without
+    /// context and at level 0.
+    pub fn pool(&self, wanted: &Labels) -> (usize, Option<SessionId>) {
+        self.index.pool(wanted).unwrap_or_else(|| {
+            let pool = || self.after(None).filter(|session| session.labels.contain(wanted));
+            let free = pool().filter(|session| index::is_free(session));
+            (pool().count(), free.min_by_key(|free| free.revision).map(|free| free.id))
+        })
+    }
+
+    fn scan(&self, owner: &Owner) -> impl Iterator<Item = SessionId> {
+        let holds = move |session: &&Session| {
+            session.binding().is_some_and(|binding| binding.owner == *owner)
+        };
+        self.after(None).filter(holds).map(|session| session.id)
+    }
+
+    /// What is remembered of threads.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// What is remembered of threads, while a table is read back.
+    pub fn threads_mut(&mut self) -> &mut Threads {
+        Arc::make_mut(&mut self.threads)
+    }
+
+    /// The answers that are kept for retries.
+    pub fn retries(&self) -> &Retries {
+        &self.retries
+    }
+
+    /// The answers that are kept for retries, while a table is read back.
+    pub fn retries_mut(&mut self) -> &mut Retries {
+        &mut self.retries
     }
 
     /// How many sessions there are.
@@ -179,6 +260,14 @@ impl SessionTable {
 
     /// Makes `change` true. Total: a change of a session that does not exist changes only the revision.
     pub fn apply(&mut self, change: &Change) {
+        self.happen(change);
+        for made in &change.made {
+            self.remember(made, change);
+        }
+    }
+
+    /// Makes the event of a change true.
+    fn happen(&mut self, change: &Change) {
         self.revision = change.revision;
         self.terminated = false;
         match &change.event {
@@ -197,8 +286,29 @@ impl SessionTable {
                     });
                 });
             }
-            SessionEvent::ContextReset { session } => {
-                self.touch(*session, change, |session| session.context = Context::Reset);
+            SessionEvent::ContextReset { session, how: HowReset::ByHolder } => {
+                self.touch(*session, change, |session| {
+                    session.context = Context::Reset;
+                    session.let_go();
+                });
+            }
+            SessionEvent::ContextReset { session, how: HowReset::LeaseExpired } => {
+                self.lose(*session, change, LossCause::LeaseExpired, HowLost::LeaseExpired);
+            }
+            SessionEvent::ContextReset { session, how: HowReset::Forced(reason) } => {
+                self.lose(*session, change, LossCause::Forced, HowLost::Forced(reason.clone()));
+            }
+            SessionEvent::ContextTransferred { session, to } => {
+                let to = self.owners.shared(to);
+                self.touch(*session, change, |session| {
+                    let Context::Set(binding) = &mut session.context else {
+                        return;
+                    };
+                    let owner = std::mem::replace(&mut binding.owner, to);
+                    let token = std::mem::replace(&mut binding.token, change.revision);
+                    binding.since = change.time;
+                    session.set_lost(Some(lost(owner, token, HowLost::Transferred, change)));
+                });
             }
             SessionEvent::TransactionBegan { session, transaction } => {
                 let transaction = self.shared(transaction);
@@ -207,15 +317,95 @@ impl SessionTable {
             SessionEvent::TransactionCommitted { session, left }
             | SessionEvent::TransactionRolledBack { session, left } => {
                 let left = left.as_ref().map(|left| self.shared(left));
-                self.touch(*session, change, |session| session.set_transaction(left));
+                self.touch(*session, change, |session| {
+                    if left.is_none() {
+                        session.set_abandoned(false);
+                    }
+                    session.set_transaction(left);
+                });
             }
-            SessionEvent::Ended { session, forced: _ } => self.take(*session),
+            SessionEvent::Ended { session, forced } => {
+                let ended = self.take(*session);
+                if forced.is_some()
+                    && let Some(Context::Set(binding)) = ended.map(|ended| ended.context)
+                {
+                    self.count_loss(*session, change, LossCause::Ended, &binding);
+                }
+            }
             SessionEvent::AllEnded => {
                 let issued = std::mem::take(&mut self.issued);
                 let revision = change.revision;
-                *self = Self { revision, issued, terminated: true, ..Self::default() };
+                let retries = std::mem::take(&mut self.retries);
+                *self = Self { revision, issued, terminated: true, retries, ..Self::default() };
+            }
+            SessionEvent::LeaseSet { owner, ttl, since } => {
+                let owner = self.owners.shared(owner);
+                Arc::make_mut(&mut self.threads).set_lease(&owner, *ttl, *since);
+            }
+            SessionEvent::LeaseEnded { owner } => {
+                Arc::make_mut(&mut self.threads).end_lease(owner);
+            }
+            SessionEvent::ServingBegan { at } => {
+                Arc::make_mut(&mut self.threads).serving_began(*at);
+            }
+            SessionEvent::ServedUntil { at } => {
+                Arc::make_mut(&mut self.threads).served_until(*at);
             }
         }
+    }
+
+    /// Keeps the answer to a request that the last change was made by.
+    pub(super) fn remember(&mut self, made: &Made, change: &Change) {
+        let answer = match made.answer {
+            AnswerKind::Session { waiters, lease_remaining } => {
+                let session = change.event.session().and_then(|id| self.session(id));
+                let Some(session) = session.cloned() else {
+                    return;
+                };
+                let ttl = session
+                    .binding()
+                    .and_then(|binding| self.threads.lease(&binding.owner))
+                    .map(|lease| lease.ttl);
+                let lease =
+                    ttl.zip(lease_remaining).map(|(ttl, remaining)| LeaseView { ttl, remaining });
+                Answer::Session(Box::new(SessionView { session, waiters, lease }))
+            }
+            AnswerKind::Sessions(count) => {
+                let last = change.event.session().map_or(0, SessionId::get);
+                let before = SessionId::new(last.saturating_sub(u64::from(count)));
+                let begun = self.after(before).take(count as usize).cloned();
+                let view = |session| SessionView { session, waiters: 0, lease: None };
+                Answer::Sessions(begun.map(view).collect())
+            }
+            AnswerKind::Revision => Answer::Revision(change.revision),
+            AnswerKind::Level => {
+                let session = change.event.session().and_then(|id| self.session(id));
+                Answer::Level(session.map_or(0, Session::transaction_level))
+            }
+            AnswerKind::Done => Answer::Done,
+        };
+        let request = made.request.clone();
+        self.retries.remember(&made.by, Remembered { request, time: change.time, answer });
+    }
+
+    /// Takes a session from its holder.
+    fn lose(&mut self, id: SessionId, change: &Change, cause: LossCause, how: HowLost) {
+        let Some(binding) = self.session(id).and_then(Session::binding).cloned() else {
+            return;
+        };
+        self.touch(id, change, |session| {
+            session.context = Context::Reset;
+            session.set_lost(Some(lost(binding.owner.clone(), binding.token, how, change)));
+            session.set_abandoned(true);
+        });
+        self.count_loss(id, change, cause, &binding);
+    }
+
+    /// Remembers what a thread lost, to tell it.
+    fn count_loss(&mut self, id: SessionId, change: &Change, cause: LossCause, held: &Binding) {
+        let (token, time) = (held.token, change.time);
+        let loss = Loss { session: id, cause, token, time, told_until: time };
+        Arc::make_mut(&mut self.threads).lost(&held.owner, loss);
     }
 
     /// Puts a session in its place.
@@ -228,45 +418,48 @@ impl SessionTable {
     }
 
     /// Takes a session out, and its page with the last one.
-    fn take(&mut self, id: SessionId) {
+    fn take(&mut self, id: SessionId) -> Option<Session> {
         let Entry::Occupied(mut entry) = self.pages.entry(Page::of(id.get())) else {
-            return;
+            return None;
         };
-        if entry.get().get(id).is_none() {
-            return;
-        }
+        entry.get().get(id)?;
         let page = Arc::make_mut(entry.get_mut());
-        let ended = page.remove(id);
+        let ended = page.remove(id)?;
         if page.is_empty() {
             entry.remove();
         }
-        if let Some(ended) = ended {
-            self.discount(&ended);
-        }
+        self.discount(&ended);
+        Some(ended)
     }
 
-    /// Changes one session and keeps the counts right.
+    /// Changes one session and keeps counts and index right.
     fn touch(&mut self, id: SessionId, change: &Change, edit: impl FnOnce(&mut Session)) {
         let Some(session) = to_change(&mut self.pages, id) else {
             return;
         };
+        self.index.remove(session);
         let before = (session.binding().is_some(), session.transaction().is_some());
         edit(session);
         session.revision = change.revision;
         let after = (session.binding().is_some(), session.transaction().is_some());
+        self.index.add(session);
         self.bound = self.bound + usize::from(after.0) - usize::from(before.0);
         self.in_transaction = self.in_transaction + usize::from(after.1) - usize::from(before.1);
     }
 
-    /// Takes a session that is new into the counts.
+    /// Takes a session that is new into counts and index.
     fn count(&mut self, session: &Session) {
+        self.index.began(&session.labels);
+        self.index.add(session);
         self.len += 1;
         self.bound += usize::from(session.binding().is_some());
         self.in_transaction += usize::from(session.transaction().is_some());
     }
 
-    /// Takes a session that is no more out of the counts.
+    /// Takes a session that is no more out of counts and index.
     fn discount(&mut self, session: &Session) {
+        self.index.remove(session);
+        self.index.ended(&session.labels);
         self.len -= 1;
         self.bound -= usize::from(session.binding().is_some());
         self.in_transaction -= usize::from(session.transaction().is_some());
@@ -280,6 +473,11 @@ impl SessionTable {
         }
         transaction
     }
+}
+
+/// What is told of a holder that lost its session with this change.
+fn lost(owner: Owner, token: Revision, how: HowLost, change: &Change) -> Lost {
+    Lost { owner, token, how, by: change.by.clone(), time: change.time }
 }
 
 /// The session with this number, on a page that is nobody else's.

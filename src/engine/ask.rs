@@ -2,26 +2,86 @@
 
 use tokio::sync::oneshot;
 
-use crate::domain::call::{Call, Refused, Stamp};
-use crate::domain::event::Change;
+use crate::domain::call::{Call, QueueLimit, Refused, Stamp};
+use crate::domain::event::Batch;
 use crate::domain::id::Principal;
 use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Admission, Failure, PhaseRefusal};
-use crate::domain::time::Timestamp;
+use crate::domain::queue::Waiter;
+use crate::domain::request::{Request, RequestId};
+use crate::domain::time::{Served, Timestamp};
 
-/// What a caller gets: nothing if it had gone before the call was decided.
+/// Who asks, and as which call of theirs.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The authenticated caller.
+    pub by: Principal,
+    /// What the caller calls this call, if it may make it again.
+    pub request: Option<Request>,
+}
+
+impl Asker {
+    /// Somebody who would not ask the same again.
+    pub fn once(by: Principal) -> Self {
+        Self { by, request: None }
+    }
+}
+
+/// What a caller gets: nothing if the call was not decided, because its caller had gone or left.
 pub(super) type Outcome<C> = Option<Result<<C as Call>::Answer, Refused<<C as Call>::Refusal>>>;
 
-/// A call of whatever kind, as the owner sees it: decided once, answered once.
+/// What time it is, on both clocks that calls are decided by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Now {
+    pub(super) time: Timestamp,
+    pub(super) served: Served,
+}
+
+/// What the owner knows a waiting call by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct WaiterId(pub(super) u64);
+
+/// Whether a call may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MayWait {
+    /// It does not want to.
+    No,
+    /// Under this name.
+    As(WaiterId),
+    /// It wants to, and too many do.
+    TooMany(QueueLimit),
+}
+
+/// What became of a call that was decided.
+pub(super) enum Verdict {
+    /// It has its answer, which waits for the commit.
+    Decided,
+    /// It waits.
+    Waits(WaiterId, Waiter),
+}
+
+/// A call of whatever kind, as the owner sees it: decided until it need not wait, answered once.
 pub(super) trait Question: Send {
     /// Whether it takes or lets go.
     fn admission(&self) -> Admission;
 
-    /// Whether its caller still waits.
+    /// Whether its caller is still there.
     fn waits(&self) -> bool;
 
-    /// Decides the call, unless nobody waits for it any more.
-    fn decide(&mut self, instance: &mut Instance, now: Timestamp, changes: &mut Vec<Change>);
+    /// Whose request it is.
+    fn request(&self) -> Option<(&Principal, &RequestId)>;
+
+    /// Decides the call, unless its caller has gone. One that waits can be decided again.
+    fn decide(&mut self, instance: &mut Instance, now: Now, batch: &mut Batch) -> Verdict;
+
+    /// Gives the call the answer of one that has just been decided and has the effect it waited for.
+    fn adopt(&mut self, instance: &mut Instance, now: Now, batch: &mut Batch);
+
+    /// It has not been decided and is not to be: its deadline came.
+    fn not_set(&mut self);
+
+    /// It has not been decided and is not to be, for a reason that its caller knows.
+    fn leave(&mut self);
 
     /// Tells the caller, now that everything the answer rests on is committed, or is lost.
     fn answer(self: Box<Self>, committed: Result<(), &Failure>);
@@ -30,20 +90,32 @@ pub(super) trait Question: Send {
 /// A call together with the one who waits for it.
 struct Ask<C: Call> {
     call: C,
-    by: Principal,
+    asker: Asker,
+    may_wait: MayWait,
     reply: oneshot::Sender<Outcome<C>>,
     outcome: Outcome<C>,
 }
 
 /// A question for the owner, and where its answer arrives.
-pub(super) fn ask<C>(call: C, by: Principal) -> (Box<dyn Question>, oneshot::Receiver<Outcome<C>>)
+pub(super) fn ask<C>(
+    call: C,
+    asker: Asker,
+    may_wait: MayWait,
+) -> (Box<dyn Question>, oneshot::Receiver<Outcome<C>>)
 where
     C: Call + Send + 'static,
     C::Answer: Send,
     C::Refusal: Send,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Ask { call, by, reply, outcome: None }), answer)
+    (Box::new(Ask { call, asker, may_wait, reply, outcome: None }), answer)
+}
+
+impl<C: Call> Ask<C> {
+    fn stamp(&self, now: Now) -> Stamp {
+        let Asker { by, request } = self.asker.clone();
+        Stamp { now: now.time, served: now.served, by, request }
+    }
 }
 
 impl<C> Question for Ask<C>
@@ -60,11 +132,50 @@ where
         !self.reply.is_closed()
     }
 
-    fn decide(&mut self, instance: &mut Instance, now: Timestamp, changes: &mut Vec<Change>) {
-        if self.waits() {
-            let stamp = Stamp { now, by: self.by.clone() };
-            self.outcome = Some(instance.call(&self.call, &stamp, changes));
+    fn request(&self) -> Option<(&Principal, &RequestId)> {
+        self.asker.request.as_ref().map(|request| (&self.asker.by, &request.id))
+    }
+
+    fn decide(&mut self, instance: &mut Instance, now: Now, batch: &mut Batch) -> Verdict {
+        if !self.waits() {
+            return Verdict::Decided;
         }
+        let stamp = self.stamp(now);
+        let result = instance.call(&self.call, &stamp, batch);
+        let waiter = match &result {
+            Err(Refused::Call(refusal)) => self.call.waiter(refusal, &stamp),
+            Ok(_) | Err(_) => None,
+        };
+        self.outcome = Some(result);
+        match (waiter, self.may_wait) {
+            (None, _) | (Some(_), MayWait::No) => Verdict::Decided,
+            (Some(waiter), MayWait::As(id)) => match instance.queue.room_for(&waiter.awaited) {
+                Ok(()) => Verdict::Waits(id, waiter),
+                Err(limit) => {
+                    self.outcome = Some(Err(Refused::QueueFull(limit)));
+                    Verdict::Decided
+                }
+            },
+            (Some(_), MayWait::TooMany(limit)) => {
+                self.outcome = Some(Err(Refused::QueueFull(limit)));
+                Verdict::Decided
+            }
+        }
+    }
+
+    fn adopt(&mut self, instance: &mut Instance, now: Now, batch: &mut Batch) {
+        let stamp = self.stamp(now);
+        let answer = self.call.answer(instance, &stamp);
+        instance.remember(&answer, &stamp, batch);
+        self.outcome = Some(Ok(answer));
+    }
+
+    fn not_set(&mut self) {
+        self.outcome = Some(Err(Refused::NotSet));
+    }
+
+    fn leave(&mut self) {
+        self.outcome = None;
     }
 
     fn answer(self: Box<Self>, committed: Result<(), &Failure>) {

@@ -10,6 +10,7 @@
 //! - [`Engine`]: find an instance, ask it something
 //! - `owner`: the task that decides, commits, applies and answers
 //! - `ask`: a call on its way to the owner and back
+//! - [`patience`]: calls that wait for a session, and how they stop waiting
 //! - `registrar`: creating and deleting instances
 //! - [`backup`]: backups on their way out and in
 //! - [`watch`]: what instances look like, told to those who want to know
@@ -19,6 +20,7 @@
 mod ask;
 pub mod backup;
 mod owner;
+pub mod patience;
 mod registrar;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
 use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::call::{Call, Refused};
-use crate::domain::id::{InstanceId, Labels, Principal, Revision, Uid};
+use crate::domain::id::{InstanceId, Labels, Revision, Uid};
 use crate::domain::instance::{
     CreateRefusal, Durability, InitializeRefusal, InstanceRecord, Resting, TerminateMode,
     TerminateRefusal,
@@ -45,7 +47,8 @@ use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
-use crate::engine::ask::ask;
+pub use crate::engine::ask::Asker;
+use crate::engine::ask::{MayWait, ask};
 use crate::engine::backup::{Backup, Upload};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
@@ -56,6 +59,9 @@ use crate::store::{Store, StoreError};
 pub trait Environment: Send + Sync + 'static {
     /// The wall clock.
     fn now(&self) -> Timestamp;
+
+    /// A clock that is never set, from any beginning. It goes at the pace of the runtime's timers.
+    fn monotonic(&self) -> Duration;
 
     /// A uid that nobody has drawn before.
     fn uid(&self) -> Uid;
@@ -99,6 +105,7 @@ struct Shared {
     registrar: mpsc::Sender<registrar::Message>,
     board: Board,
     draining: watch_channel::Sender<bool>,
+    waiting: patience::Waiting,
 }
 
 impl fmt::Debug for Shared {
@@ -169,6 +176,7 @@ impl Engine {
             registrar,
             board: Board::new(),
             draining: watch_channel::Sender::new(false),
+            waiting: patience::Waiting::new(),
         });
         Registrar::start(Arc::new(store), environment, Arc::downgrade(&shared), messages).await?;
         Ok(Self { shared })
@@ -180,11 +188,11 @@ impl Engine {
     }
 
     /// Asks an instance for a call and waits for the answer, which is as durable as the instance
-    /// promises.
+    /// promises. The call is refused rather than that it waits for a session.
     pub async fn ask<C>(
         &self,
         instance: &InstanceId,
-        by: Principal,
+        asker: Asker,
         call: C,
     ) -> Result<C::Answer, Unanswered<Refused<C::Refusal>>>
     where
@@ -193,19 +201,31 @@ impl Engine {
         C::Refusal: Send,
     {
         let handle = self.handle(instance)?;
-        if C::ADMISSION == Admission::Takes && self.draining() {
-            let refusal = match handle.view.borrow().phase.admit(C::ADMISSION) {
-                Ok(()) => PhaseRefusal::Draining,
-                Err(refusal) => refusal,
-            };
-            return Err(self.refused(&handle, refusal.into()));
-        }
-        let (question, answer) = ask(call, by);
+        self.admit_while_draining::<C>(&handle, &asker)?;
+        let (question, answer) = ask(call, asker, MayWait::No);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         match answer.await {
             Ok(Some(result)) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
+    }
+
+    /// A draining server refuses what a stopped instance would refuse. A request that may have been
+    /// answered before goes on to the owner, who knows.
+    fn admit_while_draining<C: Call>(
+        &self,
+        handle: &Handle,
+        asker: &Asker,
+    ) -> Result<(), Unanswered<Refused<C::Refusal>>> {
+        if C::ADMISSION == Admission::LetsGo || !self.draining() {
+            return Ok(());
+        }
+        let _ = asker;
+        let refusal = match handle.view.borrow().phase.admit(C::ADMISSION) {
+            Ok(()) => PhaseRefusal::Draining,
+            Err(refusal) => refusal,
+        };
+        Err(self.refused(handle, refusal.into()))
     }
 
     /// `JetCreateInstance2`, and `JetInit3` if the instance is to be ready.

@@ -26,7 +26,7 @@ use tracing::Span;
 
 use crate::domain::call::Call;
 use crate::domain::id::{InstanceId, Principal};
-use crate::engine::Engine;
+use crate::engine::{Asker, Engine};
 use crate::rpc::convert::{Addressed, Parse, Reply};
 use crate::rpc::status::About;
 
@@ -40,7 +40,7 @@ where
     R: Reply<C::Answer>,
 {
     let (Addressed { instance, call }, caller) = parse(request)?;
-    match engine.ask(&instance, caller.principal, call).await {
+    match engine.ask(&instance, Asker::once(caller.principal), call).await {
         Ok(answer) => Ok(Response::new(R::reply(&instance, answer))),
         Err(refusal) => Err(status::refused(&refusal, &caller.about)),
     }

@@ -4,7 +4,7 @@ use futures_util::stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::call::session::ListSessions;
-use crate::engine::Engine;
+use crate::engine::{Asker, Engine};
 use crate::proto::api as pb;
 use crate::proto::api::session_service_server::SessionService;
 use crate::rpc::convert::{ListSessionsCommand, session};
@@ -66,7 +66,7 @@ impl SessionService for Sessions {
         let call = ListSessions { filter, after, count: page.size };
         let found = self
             .engine
-            .ask(&instance, caller.principal, call)
+            .ask(&instance, Asker::once(caller.principal), call)
             .await
             .map_err(|refusal| status::refused(&refusal, &caller.about))?;
         let items = found.sessions.iter().map(|found| session(&instance, found));

@@ -19,7 +19,7 @@ use crate::domain::lifecycle::Phase;
 use crate::domain::limits::{
     REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX, UPLOAD_SILENCE_SECONDS_MAX,
 };
-use crate::domain::refusal::{Cause, Facts, Quota, Refusal, Retry};
+use crate::domain::refusal::{Cause, Facts, Ours, Quota, Refusal, Retry};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
 
@@ -89,22 +89,39 @@ pub struct BadField {
 pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
     let jet = refusal.jet_err();
     let facts = refusal.facts();
-    if let Some((field, rule)) = facts.field {
+    if let (Some((field, rule)), None) = (facts.field, facts.ours) {
         let bad = BadField { field: field.to_owned(), rule: rule.to_owned() };
         return malformed(vec![bad], about);
     }
-    let message = tell(jet, &facts, about);
+    let message = match facts.ours {
+        Some(ours) => tell_ours(ours, &facts, about),
+        None => tell(jet, &facts, about),
+    };
     let retry = match facts.retry {
         Retry::No => None,
         Retry::Soon => Some(RETRY_AFTER),
         Retry::After(delay) => Some(delay),
     };
-    let mut answer = Answer { message, retry, ..Answer::jet(jet) };
-    if facts.stale_token {
-        answer.code = Code::Aborted;
-        answer.reason = "STALE_FENCING_TOKEN".to_owned();
-    }
-    Answer { facts, ..answer }.status(about)
+    let answer = match facts.ours {
+        None => Answer::jet(jet),
+        Some(Ours::StaleToken) => {
+            let code = Code::Aborted;
+            Answer { code, reason: "STALE_FENCING_TOKEN".to_owned(), ..Answer::jet(jet) }
+        }
+        Some(Ours::RequestIdReused) => {
+            Answer::ours(Code::InvalidArgument, "REQUEST_ID_REUSED", String::new())
+        }
+        Some(Ours::NotSet) => Answer::ours(Code::DeadlineExceeded, "NOT_SET", String::new()),
+        Some(Ours::WaitQueueFull) => {
+            Answer::ours(Code::ResourceExhausted, "WAIT_QUEUE_FULL", String::new())
+        }
+        Some(Ours::TooManyLeases) => {
+            Answer::ours(Code::ResourceExhausted, "TOO_MANY_LEASES", String::new())
+        }
+    };
+    let bad = |(field, rule): (&str, &str)| BadField { field: field.into(), rule: rule.into() };
+    let bad_fields = facts.field.map(bad).into_iter().collect();
+    Answer { message, retry, facts, bad_fields, ..answer }.status(about)
 }
 
 /// The status of a request that cannot be understood: every bad field at once.
@@ -462,6 +479,15 @@ impl Answer {
 
     fn quota_failure(&self, about: &About) -> Option<pb::QuotaFailure> {
         let (subject, quota_metric, max) = match self.facts.quota? {
+            Quota::Waiters(limit) => {
+                let subject =
+                    about.resource().map_or_else(|| "server".to_owned(), |(_, name)| name);
+                let max = limit.max().map_or(0, |max| i64::try_from(max).unwrap_or(i64::MAX));
+                (subject, limit.metric(), max)
+            }
+            Quota::Leases(max) => {
+                (about.instance_name()?, "leases", i64::try_from(max).unwrap_or(i64::MAX))
+            }
             Quota::Sessions(max) => (about.instance_name()?, "max_sessions", i64::from(max)),
             Quota::Instances(max) => {
                 ("server".to_owned(), "max_instances", i64::try_from(max).unwrap_or(i64::MAX))
@@ -492,6 +518,25 @@ fn tell(jet: JetErr, facts: &Facts, about: &About) -> String {
     told
 }
 
+/// The sentence for people where JET has no code: what is true here, and what to do about it.
+fn tell_ours(ours: Ours, facts: &Facts, about: &About) -> String {
+    let subject = about.resource().map_or_else(|| "the server".to_owned(), |(_, name)| name);
+    let here = here(facts, about, &subject);
+    let advice = match ours {
+        Ours::StaleToken => return tell(JetErr::SessionContextNotSetByThisThread, facts, about),
+        Ours::RequestIdReused => {
+            "Another call was made under this request id, and its effect stands; nothing was done now. \
+             Give every call an id of its own, and repeat it only with the same content."
+        }
+        Ours::NotSet => {
+            "The deadline came while the call waited; the context was not set. Ask again with more time."
+        }
+        Ours::WaitQueueFull => "Ask again later, or without waiting.",
+        Ours::TooManyLeases => "End threads that are no more, or wait until their leases end.",
+    };
+    if here.is_empty() { format!("{subject}: {advice}") } else { format!("{here}. {advice}") }
+}
+
 /// What is true of the subject, in a few words.
 fn here(facts: &Facts, about: &About, subject: &str) -> String {
     if let Some(phase) = &facts.phase {
@@ -509,7 +554,8 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
         };
     }
     if let Some(holder) = &facts.holder {
-        let stale = if facts.stale_token { "the token shown is stale: " } else { "" };
+        let stale =
+            if facts.ours == Some(Ours::StaleToken) { "the token shown is stale: " } else { "" };
         return format!(
             "{stale}{subject} is held by thread {} under token {} for {}",
             holder.owner.thread(),
@@ -523,7 +569,8 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
     }
     if let Some(cause) = facts.cause {
         let what = cause.as_str().replace('_', " ");
-        let stale = if facts.stale_token { ", so the token shown is stale" } else { "" };
+        let stale =
+            if facts.ours == Some(Ours::StaleToken) { ", so the token shown is stale" } else { "" };
         return format!("{subject}: {what}{stale}");
     }
     if facts.blocking.count > 0 {
@@ -535,6 +582,8 @@ fn here(facts: &Facts, about: &About, subject: &str) -> String {
     match facts.quota {
         Some(Quota::Sessions(max)) => format!("{subject} has its {max} sessions"),
         Some(Quota::Instances(max)) => format!("the server has its {max} instances"),
+        Some(Quota::Waiters(limit)) => format!("too many {}", limit.as_str()),
+        Some(Quota::Leases(max)) => format!("{subject} has its {max} leases"),
         None => String::new(),
     }
 }

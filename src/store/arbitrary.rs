@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId};
 use crate::domain::limits::{LABELS_MAX, TRANSACTION_LEVEL_MAX};
 use crate::domain::session::{Transaction, TransactionOwner};
@@ -20,6 +20,7 @@ pub(super) fn changes(count: usize) -> impl Strategy<Value = Vec<Change>> {
             time: Timestamp::from_micros(time),
             by: Principal::new(&by),
             event,
+            made: Vec::new(),
         };
         (0..).zip(changes).map(change).collect()
     })
@@ -36,7 +37,8 @@ pub(super) fn table() -> impl Strategy<Value = SessionTable> {
             revision: table.revision().next(),
             time: Timestamp::from_micros(1),
             by: Principal::anonymous(),
-            event: SessionEvent::ContextReset { session },
+            event: SessionEvent::ContextReset { session, how: HowReset::ByHolder },
+            made: Vec::new(),
         });
         table
     })
@@ -55,7 +57,7 @@ fn event() -> impl Strategy<Value = SessionEvent> {
         4 => (session(), owner(), context()).prop_map(|(session, owner, context)| {
             SessionEvent::ContextSet { session, owner, context }
         }),
-        2 => session().prop_map(|session| SessionEvent::ContextReset { session }),
+        2 => session().prop_map(|session| SessionEvent::ContextReset { session, how: HowReset::ByHolder }),
         2 => (session(), transaction()).prop_map(|(session, transaction)| {
             SessionEvent::TransactionBegan { session, transaction }
         }),

@@ -193,6 +193,7 @@ pub(crate) fn change(revision: u64, event: SessionEvent) -> Change {
         time: Timestamp::from_micros(3),
         by: Principal::anonymous(),
         event,
+        made: Vec::new(),
     }
 }
 

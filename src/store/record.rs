@@ -4,17 +4,20 @@
 //! and a message that says something impossible is refused as a whole.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prost::Message;
 
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{
     ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId, Uid,
 };
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
+use crate::domain::limits::BATCH_BEGIN_MAX;
+use crate::domain::request::{AnswerKind, Fingerprint, Made, Request};
 use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::Floor;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 use crate::proto::storage as pb;
 
 /// Why a payload is not what its frame says.
@@ -53,11 +56,14 @@ pub(super) fn read_changes(payload: &[u8], first: Revision) -> Decoded<Vec<Chang
             let next = revision.get().checked_add(1).map(Revision::new);
             revision = field(next, "revision")?;
         }
+        let by = Principal::new(&change.principal);
+        let made = change.made.into_iter().map(|made| self::made(made, &by));
         changes.push(Change {
             revision,
             time: Timestamp::from_micros(change.time_us),
-            by: Principal::new(&change.principal),
             event: event(field(change.event, "event")?)?,
+            made: made.collect::<Decoded<_>>()?,
+            by,
         });
     }
     if changes.is_empty() {
@@ -91,8 +97,20 @@ impl From<&Change> for pb::Change {
                     context: context.get(),
                 })
             }
-            SessionEvent::ContextReset { session } => {
-                Event::ContextReset(pb::ContextReset { sesid: session.get() })
+            SessionEvent::ContextReset { session, how } => {
+                use pb::context_reset::How;
+                let how = match how {
+                    HowReset::ByHolder => None,
+                    HowReset::LeaseExpired => Some(How::LeaseExpired(pb::LeaseExpired {})),
+                    HowReset::Forced(reason) => Some(How::Forced(reason.as_str().to_owned())),
+                };
+                Event::ContextReset(pb::ContextReset { sesid: session.get(), how })
+            }
+            SessionEvent::ContextTransferred { session, to } => {
+                Event::ContextTransferred(pb::ContextTransferred {
+                    sesid: session.get(),
+                    to: Some(to.into()),
+                })
             }
             SessionEvent::TransactionBegan { session, transaction } => {
                 Event::TransactionBegan(pb::TransactionBegan {
@@ -117,13 +135,81 @@ impl From<&Change> for pb::Change {
                 forced: forced.as_ref().map_or_else(String::new, |why| why.as_str().to_owned()),
             }),
             SessionEvent::AllEnded => Event::AllEnded(pb::AllEnded {}),
+            SessionEvent::LeaseSet { owner, ttl, since } => Event::LeaseSet(pb::LeaseSet {
+                owner: Some(owner.into()),
+                ttl_us: micros(*ttl),
+                since_us: since.micros(),
+            }),
+            SessionEvent::LeaseEnded { owner } => {
+                Event::LeaseEnded(pb::LeaseEnded { owner: Some(owner.into()) })
+            }
+            SessionEvent::ServingBegan { at } => {
+                Event::ServingBegan(pb::ServingBegan { at_us: at.micros() })
+            }
+            SessionEvent::ServedUntil { at } => {
+                Event::ServedUntil(pb::ServedUntil { at_us: at.micros() })
+            }
         };
         Self {
             time_us: change.time.micros(),
             principal: change.by.as_str().to_owned(),
             event: Some(event),
+            made: change.made.iter().map(|made| write_made(made, &change.by)).collect(),
         }
     }
+}
+
+fn write_made(made: &Made, by: &Principal) -> pb::Made {
+    use pb::made::Answer;
+    pb::Made {
+        request_id: made.request.id.to_string(),
+        body: made.request.body.get(),
+        principal: if made.by == *by { String::new() } else { made.by.as_str().to_owned() },
+        answer: Some(match made.answer {
+            AnswerKind::Session { waiters, lease_remaining } => {
+                let lease_remaining_us = lease_remaining.map(micros);
+                Answer::Session(pb::AnswerSession { waiters, lease_remaining_us })
+            }
+            AnswerKind::Sessions(count) => Answer::Sessions(count),
+            AnswerKind::Revision => Answer::Revision(pb::AnswerRevision {}),
+            AnswerKind::Level => Answer::Level(pb::AnswerLevel {}),
+            AnswerKind::Done => Answer::Done(pb::AnswerDone {}),
+        }),
+    }
+}
+
+fn made(made: pb::Made, by: &Principal) -> Decoded<Made> {
+    use pb::made::Answer;
+    Ok(Made {
+        by: if made.principal.is_empty() { by.clone() } else { Principal::new(&made.principal) },
+        request: request(&made.request_id, made.body)?,
+        answer: match field(made.answer, "answer")? {
+            Answer::Session(answer) => AnswerKind::Session {
+                waiters: answer.waiters,
+                lease_remaining: answer.lease_remaining_us.map(Duration::from_micros),
+            },
+            Answer::Sessions(count) => {
+                AnswerKind::Sessions(field(Some(count).filter(in_a_batch), "sessions")?)
+            }
+            Answer::Revision(pb::AnswerRevision {}) => AnswerKind::Revision,
+            Answer::Level(pb::AnswerLevel {}) => AnswerKind::Level,
+            Answer::Done(pb::AnswerDone {}) => AnswerKind::Done,
+        },
+    })
+}
+
+fn in_a_batch(count: &u32) -> bool {
+    (1..=BATCH_BEGIN_MAX).contains(count)
+}
+
+/// A request.
+pub(super) fn request(id: &str, body: u64) -> Decoded<Request> {
+    Ok(Request { id: field(id.parse().ok(), "request_id")?, body: Fingerprint::new(body) })
+}
+
+/// A duration in microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn event(event: pb::change::Event) -> Decoded<SessionEvent> {
@@ -137,7 +223,36 @@ fn event(event: pb::change::Event) -> Decoded<SessionEvent> {
             owner: owner(field(set.owner, "owner")?)?,
             context: context(set.context)?,
         },
-        Event::ContextReset(reset) => SessionEvent::ContextReset { session: sesid(reset.sesid)? },
+        Event::ContextReset(reset) => SessionEvent::ContextReset {
+            session: sesid(reset.sesid)?,
+            how: match reset.how {
+                None => HowReset::ByHolder,
+                Some(pb::context_reset::How::LeaseExpired(pb::LeaseExpired {})) => {
+                    HowReset::LeaseExpired
+                }
+                Some(pb::context_reset::How::Forced(reason)) => {
+                    HowReset::Forced(field(reason.parse().ok(), "forced")?)
+                }
+            },
+        },
+        Event::ContextTransferred(transferred) => SessionEvent::ContextTransferred {
+            session: sesid(transferred.sesid)?,
+            to: owner(field(transferred.to, "to")?)?,
+        },
+        Event::LeaseSet(lease) => SessionEvent::LeaseSet {
+            owner: owner(field(lease.owner, "owner")?)?,
+            ttl: Duration::from_micros(lease.ttl_us),
+            since: Served::from_micros(lease.since_us),
+        },
+        Event::LeaseEnded(lease) => {
+            SessionEvent::LeaseEnded { owner: owner(field(lease.owner, "owner")?)? }
+        }
+        Event::ServingBegan(began) => {
+            SessionEvent::ServingBegan { at: Served::from_micros(began.at_us) }
+        }
+        Event::ServedUntil(served) => {
+            SessionEvent::ServedUntil { at: Served::from_micros(served.at_us) }
+        }
         Event::TransactionBegan(began) => SessionEvent::TransactionBegan {
             session: sesid(began.sesid)?,
             transaction: transaction(field(began.transaction, "transaction")?)?,

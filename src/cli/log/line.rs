@@ -1,11 +1,13 @@
 //! What a log tells, a line each: for people and as JSON.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{InstanceId, Labels, Owner, SessionId};
 use crate::domain::session::{Transaction, TransactionOwner};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 use crate::store::log::inspect::dump::{At, Entry};
 
 /// An entry as JSON; and as text, if it is an event.
@@ -88,7 +90,21 @@ fn event(change: &Change) -> (&'static str, Vec<(&'static str, Value)>) {
             fields.push(("token", json!(change.revision.get().to_string())));
             ("set", fields)
         }
-        SessionEvent::ContextReset { session } => ("reset", vec![of(session)]),
+        SessionEvent::ContextReset { session, how: HowReset::ByHolder } => {
+            ("reset", vec![of(session)])
+        }
+        SessionEvent::ContextReset { session, how: HowReset::LeaseExpired } => {
+            ("lease-expired", vec![of(session)])
+        }
+        SessionEvent::ContextReset { session, how: HowReset::Forced(why) } => {
+            ("forced", vec![of(session), ("reason", json!(why.as_str()))])
+        }
+        SessionEvent::ContextTransferred { session, to } => {
+            let mut fields = vec![of(session)];
+            fields.extend(thread(to, change));
+            fields.push(("token", json!(change.revision.get().to_string())));
+            ("transferred", fields)
+        }
         SessionEvent::TransactionBegan { session, transaction } => {
             ("transaction-began", in_transaction(of(session), Some(transaction), change))
         }
@@ -104,7 +120,20 @@ fn event(change: &Change) -> (&'static str, Vec<(&'static str, Value)>) {
             ("ended", fields)
         }
         SessionEvent::AllEnded => ("all-ended", Vec::new()),
+        SessionEvent::LeaseSet { owner, ttl, since: _ } => {
+            let mut fields = thread(owner, change);
+            fields.push(("ttl", json!(format!("{}s", ttl.as_secs_f64()))));
+            ("lease-set", fields)
+        }
+        SessionEvent::LeaseEnded { owner } => ("lease-ended", thread(owner, change)),
+        SessionEvent::ServingBegan { at } => ("serving-began", vec![served(*at)]),
+        SessionEvent::ServedUntil { at } => ("served-until", vec![served(*at)]),
     }
+}
+
+/// The clock of the instance.
+fn served(at: Served) -> (&'static str, Value) {
+    ("served", json!(format!("{:.3}s", Duration::from_micros(at.micros()).as_secs_f64())))
 }
 
 /// The session, and its transaction as it is then.
@@ -188,7 +217,7 @@ mod tests {
             SessionEvent::TransactionBegan { session, transaction: by_thread },
             SessionEvent::TransactionCommitted { session, left: by_word },
             SessionEvent::TransactionRolledBack { session, left: None },
-            SessionEvent::ContextReset { session },
+            SessionEvent::ContextReset { session, how: HowReset::ByHolder },
             SessionEvent::Ended { session, forced: "it hung".parse::<Reason>().ok() },
             SessionEvent::AllEnded,
         ];
@@ -199,6 +228,7 @@ mod tests {
                 time: Timestamp::from_micros(1_767_225_600_000_001),
                 by: Principal::anonymous(),
                 event,
+                made: Vec::new(),
             })
             .collect();
         let numbers = Entry::Numbers(Floor { revision: Revision::new(900), sesid: 800 });

@@ -1,7 +1,10 @@
 //! The calls of the contract that concern sessions. One file per group of JET functions:
 //!
 //! - [`context`]: SetSessionContext, ResetSessionContext
+//! - [`ownership`]: TransferSessionContext, CheckSessionContext, ForceResetSessionContext
+//! - [`pool`]: BatchBeginSessions, ClaimSessionContext
 //! - [`session`]: BeginSession, DuplicateSession, EndSession, GetSession, ListSessions
+//! - [`thread`]: KeepThreadsAlive, GetThread, ListThreads, EndThreads
 //! - [`transaction`]: BeginTransaction, CommitTransaction, RollbackTransaction
 //!
 //! A new JET call is a struct with its arguments, an enum with its refusals, and an implementation
@@ -13,23 +16,32 @@
 //! goes on in the order of the contract: the session exists, values, the state of the session.
 
 pub mod context;
+pub mod ownership;
+pub mod pool;
 pub mod session;
+pub mod thread;
 pub mod transaction;
+
+use std::time::Duration;
 
 use crate::domain::event::SessionEvent;
 use crate::domain::id::{Owner, Principal, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, PhaseRefusal};
-use crate::domain::refusal::{Cause, Facts, Refusal};
-use crate::domain::session::Session;
-use crate::domain::table::SessionTable;
-use crate::domain::time::Timestamp;
+use crate::domain::limits::{
+    QUEUE_FULL_RETRY_MS, WAITERS_MAX, WAITERS_PER_POOL_MAX, WAITERS_PER_SESSION_MAX,
+};
+use crate::domain::queue::Waiter;
+use crate::domain::refusal::{Cause, Facts, Ours, Quota, Refusal, Retry};
+use crate::domain::request::{Repeatable, Request};
+use crate::domain::session::{Session, SessionView};
+use crate::domain::time::{Served, Timestamp};
 
 /// A call that is decided on the state of one instance.
 pub trait Call {
     /// What is answered when it succeeds.
-    type Answer;
+    type Answer: Repeatable;
     /// Why it can be refused, beside what any call can be refused for.
     type Refusal: Refusal;
     /// Whether a stopped instance takes it.
@@ -42,8 +54,23 @@ pub trait Call {
         stamp: &Stamp,
     ) -> Result<Vec<SessionEvent>, Refused<Self::Refusal>>;
 
+    /// Leases that are renewed although no event says so, with their lengths.
+    fn renewals(&self, _: &Instance, _: &Stamp) -> Vec<(Owner, Duration)> {
+        Vec::new()
+    }
+
+    /// Threads that have no lease from now on, although no event may say so.
+    fn ends(&self, _: &Stamp) -> Vec<Owner> {
+        Vec::new()
+    }
+
     /// The answer, read from the state right after the events.
-    fn answer(&self, table: &SessionTable) -> Self::Answer;
+    fn answer(&self, instance: &Instance, stamp: &Stamp) -> Self::Answer;
+
+    /// What the call waits for, if it waits instead of being refused like this.
+    fn waiter(&self, _: &Self::Refusal, _: &Stamp) -> Option<Waiter> {
+        None
+    }
 }
 
 /// When a call is decided, and on whose behalf.
@@ -51,8 +78,12 @@ pub trait Call {
 pub struct Stamp {
     /// The wall clock, for people.
     pub now: Timestamp,
+    /// The clock of the instance, for leases.
+    pub served: Served,
     /// The authenticated caller.
     pub by: Principal,
+    /// What the caller calls this call, if it may make it again.
+    pub request: Option<Request>,
 }
 
 impl Stamp {
@@ -67,15 +98,66 @@ impl Stamp {
     }
 }
 
-/// Why a call is refused: for one of the two reasons that all calls share, or for one of its own.
+/// Why a call is refused: for one of the reasons that all calls share, or for one of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused<R> {
     /// The phase of the instance does not allow it.
     Phase(PhaseRefusal),
     /// There is no such session.
     NoSuchSession(NoSuchSession),
+    /// Another call had this request id.
+    RequestIdReused,
+    /// It waited, and its deadline came: nothing was set.
+    NotSet,
+    /// It would wait, and too many do.
+    QueueFull(QueueLimit),
     /// A reason of this call.
     Call(R),
+}
+
+/// Which of the bounds on waiting is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueLimit {
+    /// For one session.
+    Session,
+    /// For one pool.
+    Pool,
+    /// On one connection.
+    Connection,
+    /// On the whole server.
+    Server,
+}
+
+impl QueueLimit {
+    /// What is bounded, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "calls that wait for this session",
+            Self::Pool => "calls that wait for this pool",
+            Self::Connection => "calls that wait on this connection",
+            Self::Server => "calls that wait on this server",
+        }
+    }
+
+    /// The name of the bound, for programs.
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Session => "waiters_per_session",
+            Self::Pool => "waiters_per_pool",
+            Self::Connection => "waiters_per_connection",
+            Self::Server => "waiters",
+        }
+    }
+
+    /// The bound, where it is the same for everybody.
+    pub fn max(self) -> Option<usize> {
+        match self {
+            Self::Session => Some(WAITERS_PER_SESSION_MAX),
+            Self::Pool => Some(WAITERS_PER_POOL_MAX),
+            Self::Connection => None,
+            Self::Server => Some(WAITERS_MAX),
+        }
+    }
 }
 
 impl<R> From<PhaseRefusal> for Refused<R> {
@@ -95,6 +177,8 @@ impl<R: Refusal> Refusal for Refused<R> {
         match self {
             Self::Phase(refusal) => refusal.jet_err(),
             Self::NoSuchSession(refusal) => refusal.jet_err(),
+            Self::RequestIdReused => JetErr::InvalidParameter,
+            Self::NotSet | Self::QueueFull(_) => JetErr::SessionContextAlreadySet,
             Self::Call(refusal) => refusal.jet_err(),
         }
     }
@@ -103,6 +187,21 @@ impl<R: Refusal> Refusal for Refused<R> {
         match self {
             Self::Phase(refusal) => refusal.facts(),
             Self::NoSuchSession(refusal) => refusal.facts(),
+            Self::RequestIdReused => Facts {
+                ours: Some(Ours::RequestIdReused),
+                field: Some((
+                    "request_id",
+                    "names one call: another method or body needs another one",
+                )),
+                ..Facts::default()
+            },
+            Self::NotSet => Facts { ours: Some(Ours::NotSet), ..Facts::default() },
+            Self::QueueFull(limit) => Facts {
+                ours: Some(Ours::WaitQueueFull),
+                quota: Some(Quota::Waiters(*limit)),
+                retry: Retry::After(Duration::from_millis(QUEUE_FULL_RETRY_MS)),
+                ..Facts::default()
+            },
             Self::Call(refusal) => refusal.facts(),
         }
     }
@@ -143,6 +242,33 @@ fn existing(instance: &Instance, id: SessionId) -> Result<&Session, NoSuchSessio
 }
 
 /// After its own events a call finds the session it was about.
-fn touched(table: &SessionTable, id: SessionId) -> Session {
-    table.session(id).expect("a decided call leaves its session in place").clone()
+fn touched(instance: &Instance, id: SessionId) -> &Session {
+    instance.table.session(id).expect("a decided call leaves its session in place")
+}
+
+/// As [`touched`], with what is true of it at this moment.
+fn shown(instance: &Instance, id: SessionId, stamp: &Stamp) -> SessionView {
+    instance.view(touched(instance, id).clone(), stamp.served)
+}
+
+/// What must be recorded of the lease of a thread that takes something: nothing if it has none, or if
+/// nothing about it is new. Whoever says how long a lease is to be renews it.
+fn lease_for_taking(
+    instance: &Instance,
+    stamp: &Stamp,
+    owner: &Owner,
+    wanted: Option<Duration>,
+) -> Option<SessionEvent> {
+    let recorded = instance.table.threads().lease(owner);
+    let (ttl, since) = match (wanted, recorded) {
+        (Some(ttl), Some(lease)) if lease.ttl == ttl && lease.starts == 0 => return None,
+        (Some(ttl), _) => (ttl, stamp.served),
+        (None, Some(_)) => return None,
+        (None, None) => {
+            // The thread held nothing here, so that it has a lease was nobody's business.
+            let deadline = instance.deadlines.get(owner)?;
+            (deadline.ttl, deadline.renewed())
+        }
+    };
+    Some(SessionEvent::LeaseSet { owner: owner.clone(), ttl, since })
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use crate::domain::call::{Call, Refused, Stamp, existing, touched};
+use crate::domain::call::{Call, Refused, Stamp, existing, shown};
 use crate::domain::event::SessionEvent;
 use crate::domain::id::{Labels, Reason, SessionId, ThreadId};
 use crate::domain::instance::Instance;
@@ -11,8 +11,8 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
 use crate::domain::limits::LIST_SCAN_MAX;
 use crate::domain::refusal::{Facts, Holder, Quota, Refusal};
-use crate::domain::session::{Session, Transaction, TransactionOwner};
-use crate::domain::table::SessionTable;
+use crate::domain::request::{Answer, AnswerKind, Repeatable};
+use crate::domain::session::{Session, SessionView, Transaction, TransactionOwner};
 
 /// `JetBeginSession`: a new session at level 0 without a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum BeginSessionRefusal {
 }
 
 impl Call for BeginSession {
-    type Answer = Session;
+    type Answer = SessionView;
     type Refusal = BeginSessionRefusal;
     const ADMISSION: Admission = Admission::Takes;
 
@@ -48,13 +48,13 @@ impl Call for BeginSession {
         begin(instance, self.labels.clone())
     }
 
-    fn answer(&self, table: &SessionTable) -> Session {
-        newest(table)
+    fn answer(&self, instance: &Instance, stamp: &Stamp) -> SessionView {
+        newest(instance, stamp)
     }
 }
 
 impl Call for DuplicateSession {
-    type Answer = Session;
+    type Answer = SessionView;
     type Refusal = BeginSessionRefusal;
     const ADMISSION: Admission = Admission::Takes;
 
@@ -67,8 +67,8 @@ impl Call for DuplicateSession {
         begin(instance, Labels::default())
     }
 
-    fn answer(&self, table: &SessionTable) -> Session {
-        newest(table)
+    fn answer(&self, instance: &Instance, stamp: &Stamp) -> SessionView {
+        newest(instance, stamp)
     }
 }
 
@@ -84,8 +84,9 @@ fn begin(
     }
 }
 
-fn newest(table: &SessionTable) -> Session {
-    table.newest().expect("a session has just begun").clone()
+fn newest(instance: &Instance, stamp: &Stamp) -> SessionView {
+    let newest = instance.table.newest().expect("a session has just begun");
+    instance.view(newest.clone(), stamp.served)
 }
 
 impl Refusal for BeginSessionRefusal {
@@ -147,9 +148,8 @@ impl Call for EndSession {
             EndHow::Forced(reason) => Some(reason.clone()),
             EndHow::By(thread) => {
                 if let Some(binding) = session.binding() {
-                    return Err(Refused::Call(EndSessionRefusal::InUse(Holder::of(
-                        binding, stamp.now,
-                    ))));
+                    let holder = Holder::of(binding, instance, stamp);
+                    return Err(Refused::Call(EndSessionRefusal::InUse(holder)));
                 }
                 // With the context reset, a transaction bound to a context is anybody's to end.
                 match session.transaction().map(Transaction::bound_to) {
@@ -163,7 +163,7 @@ impl Call for EndSession {
         Ok(vec![SessionEvent::Ended { session: self.session, forced }])
     }
 
-    fn answer(&self, _: &SessionTable) {}
+    fn answer(&self, _: &Instance, _: &Stamp) {}
 }
 
 impl Refusal for EndSessionRefusal {
@@ -190,7 +190,7 @@ pub struct GetSession {
 }
 
 impl Call for GetSession {
-    type Answer = Session;
+    type Answer = SessionView;
     type Refusal = Infallible;
     const ADMISSION: Admission = Admission::LetsGo;
 
@@ -203,8 +203,8 @@ impl Call for GetSession {
         Ok(Vec::new())
     }
 
-    fn answer(&self, table: &SessionTable) -> Session {
-        touched(table, self.session)
+    fn answer(&self, instance: &Instance, stamp: &Stamp) -> SessionView {
+        shown(instance, self.session, stamp)
     }
 }
 
@@ -247,9 +247,20 @@ impl SessionFilter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPage {
     /// The sessions.
-    pub sessions: Vec<Session>,
+    pub sessions: Vec<SessionView>,
     /// Where the next page begins, if there may be more.
     pub next_after: Option<SessionId>,
+}
+
+/// A page changes nothing, so there is nothing to remember.
+impl Repeatable for SessionPage {
+    fn kind(&self) -> Option<AnswerKind> {
+        None
+    }
+
+    fn repeated(_: &Answer) -> Option<Self> {
+        None
+    }
 }
 
 impl Call for ListSessions {
@@ -263,15 +274,15 @@ impl Call for ListSessions {
 
     /// Looks at a bounded number of sessions, so that a filter that lets few through delays nobody:
     /// a page may then be short, or empty, and still have a next one.
-    fn answer(&self, table: &SessionTable) -> SessionPage {
+    fn answer(&self, instance: &Instance, stamp: &Stamp) -> SessionPage {
         let mut sessions = Vec::new();
         let mut last = None;
-        for (looked_at, session) in table.after(self.after).enumerate() {
+        for (looked_at, session) in instance.table.after(self.after).enumerate() {
             if sessions.len() == self.count || looked_at == LIST_SCAN_MAX {
                 return SessionPage { sessions, next_after: last };
             }
             if self.filter.passes(session) {
-                sessions.push(session.clone());
+                sessions.push(instance.view(session.clone(), stamp.served));
             }
             last = Some(session.id);
         }

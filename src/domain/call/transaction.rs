@@ -10,7 +10,6 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
 use crate::domain::refusal::{Facts, Refusal};
 use crate::domain::session::{Transaction, TransactionOwner};
-use crate::domain::table::SessionTable;
 
 /// `JetBeginTransaction`: one level deeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +89,8 @@ impl Call for BeginTransaction {
         Ok(vec![SessionEvent::TransactionBegan { session: self.session, transaction }])
     }
 
-    fn answer(&self, table: &SessionTable) -> u8 {
-        touched(table, self.session).transaction_level()
+    fn answer(&self, instance: &Instance, _: &Stamp) -> u8 {
+        touched(instance, self.session).transaction_level()
     }
 }
 
@@ -110,8 +109,8 @@ impl Call for CommitTransaction {
         Ok(vec![SessionEvent::TransactionCommitted { session: self.session, left }])
     }
 
-    fn answer(&self, table: &SessionTable) -> u8 {
-        touched(table, self.session).transaction_level()
+    fn answer(&self, instance: &Instance, _: &Stamp) -> u8 {
+        touched(instance, self.session).transaction_level()
     }
 }
 
@@ -131,8 +130,8 @@ impl Call for RollbackTransaction {
         Ok(vec![SessionEvent::TransactionRolledBack { session: self.session, left }])
     }
 
-    fn answer(&self, table: &SessionTable) -> u8 {
-        touched(table, self.session).transaction_level()
+    fn answer(&self, instance: &Instance, _: &Stamp) -> u8 {
+        touched(instance, self.session).transaction_level()
     }
 }
 

@@ -106,6 +106,11 @@ impl Issued {
         SessionId::new(next)
     }
 
+    /// Whether numbering comes to this number within the present epoch.
+    pub(super) fn reaches(&self, sesid: u64) -> bool {
+        epoch_of(sesid) == epoch_of(self.last) && !begins_epoch(sesid)
+    }
+
     /// Whether a session ever had this number: whether it is at or below the highest of its epoch.
     pub(super) fn contains(&self, sesid: u64) -> bool {
         let epoch = epoch_of(sesid);

@@ -91,7 +91,10 @@ fn owners_that_came_and_went_leave_the_table_small() {
     let mut table = began(1);
     for n in 0..10_000 {
         apply(&mut table, set(1, owner(&format!("worker/{n}"))));
-        apply(&mut table, SessionEvent::ContextReset { session: sesid(1) });
+        apply(
+            &mut table,
+            SessionEvent::ContextReset { session: sesid(1), how: HowReset::ByHolder },
+        );
     }
     assert!(table.owners.len() <= crate::domain::limits::UNUSED_OWNERS_MIN);
 }
@@ -250,7 +253,7 @@ fn began(sessions: u64) -> SessionTable {
 fn apply(table: &mut SessionTable, event: SessionEvent) {
     let revision = table.revision().next();
     let by = Principal::anonymous();
-    table.apply(&Change { revision, time: Timestamp::default(), by, event });
+    table.apply(&Change::new(revision, Timestamp::default(), by, event));
 }
 
 fn set(session: u64, owner: Owner) -> SessionEvent {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::id::ContextValue;
-use crate::domain::refusal::{Cause, Holder};
+use crate::domain::refusal::{Cause, Holder, Ours};
 use crate::domain::session::{Binding, Context, TransactionOwner};
 
 #[test]
@@ -81,14 +81,11 @@ fn only_the_thread_that_set_a_context_resets_it() {
 fn a_refused_reset_tells_its_cause() {
     let mut world = World::after(&[Begin]);
     let never = world.no(Reset(T1, 1)).facts;
-    assert_eq!(
-        (never.cause, never.holder, never.stale_token),
-        (Some(Cause::NeverSet), None, false)
-    );
+    assert_eq!((never.cause, never.holder, never.ours), (Some(Cause::NeverSet), None, None));
 
     world.ok(Set(T1, 1, C));
     let other = world.no(Reset(T2, 1)).facts;
-    assert_eq!((other.cause, other.stale_token), (Some(Cause::HeldByOther), false));
+    assert_eq!((other.cause, other.ours), (Some(Cause::HeldByOther), None));
     assert_eq!(other.holder, Some(holder(&world, T1, 1)));
 
     world.ok(Reset(T1, 1));
@@ -124,7 +121,11 @@ fn a_token_is_compared_with_the_one_in_force() {
         Ok(_) => "ok",
         Err(no) => {
             assert_eq!(no.code, NOT_SET_BY_THIS_THREAD);
-            if no.facts.stale_token { STALE } else { no.facts.cause.unwrap().as_str() }
+            if no.facts.ours == Some(Ours::StaleToken) {
+                STALE
+            } else {
+                no.facts.cause.unwrap().as_str()
+            }
         }
     };
     for (script, who, [without, current, other]) in rows {
@@ -200,6 +201,7 @@ fn holder(world: &World, who: Who, held_micros: u64) -> Holder {
         owner: owner(who),
         token: set.unwrap().revision,
         held_for: std::time::Duration::from_micros(held_micros),
+        lease_remaining: None,
     }
 }
 

@@ -99,7 +99,7 @@ fn apply_plainly(sessions: &mut BTreeMap<SessionId, Session>, change: &Change) {
                 since: *time,
             });
         }),
-        SessionEvent::ContextReset { session } => {
+        SessionEvent::ContextReset { session, .. } => {
             edit(session, &|session| session.context = Context::Reset);
         }
         SessionEvent::TransactionBegan { session, transaction } => edit(session, &|session| {
@@ -112,7 +112,18 @@ fn apply_plainly(sessions: &mut BTreeMap<SessionId, Session>, change: &Change) {
         SessionEvent::Ended { session, forced: _ } => {
             sessions.remove(session);
         }
+        SessionEvent::ContextTransferred { session, to } => edit(session, &|session| {
+            if let Context::Set(binding) = &mut session.context {
+                binding.owner = to.clone();
+                binding.token = *revision;
+                binding.since = *time;
+            }
+        }),
         SessionEvent::AllEnded => sessions.clear(),
+        SessionEvent::LeaseSet { .. }
+        | SessionEvent::LeaseEnded { .. }
+        | SessionEvent::ServingBegan { .. }
+        | SessionEvent::ServedUntil { .. } => {}
     }
 }
 
@@ -126,6 +137,7 @@ fn history(ids: &'static [u64]) -> impl Strategy<Value = Vec<Change>> {
             time: Timestamp::from_micros(micros),
             by: principal(T1),
             event,
+            made: Vec::new(),
         });
     prop::collection::vec(change, 1..=40)
 }
@@ -148,7 +160,7 @@ fn event(ids: &'static [u64]) -> impl Strategy<Value = SessionEvent> {
         4 => (id(), owner(), context()).prop_map(|(session, owner, context)| {
             SessionEvent::ContextSet { session, owner, context }
         }),
-        2 => id().prop_map(|session| SessionEvent::ContextReset { session }),
+        2 => id().prop_map(|session| SessionEvent::ContextReset { session, how: HowReset::ByHolder }),
         4 => (id(), transaction()).prop_map(|(session, transaction)| {
             SessionEvent::TransactionBegan { session, transaction }
         }),
@@ -165,16 +177,7 @@ fn event(ids: &'static [u64]) -> impl Strategy<Value = SessionEvent> {
 
 /// The session of an event, unless it is about all.
 fn named(event: &SessionEvent) -> Option<SessionId> {
-    match event {
-        SessionEvent::Began { session, .. }
-        | SessionEvent::ContextSet { session, .. }
-        | SessionEvent::ContextReset { session }
-        | SessionEvent::TransactionBegan { session, .. }
-        | SessionEvent::TransactionCommitted { session, .. }
-        | SessionEvent::TransactionRolledBack { session, .. }
-        | SessionEvent::Ended { session, .. } => Some(*session),
-        SessionEvent::AllEnded => None,
-    }
+    event.session()
 }
 
 fn begins(event: &SessionEvent) -> bool {

@@ -103,7 +103,7 @@ fn pages(world: &mut World, filter: &SessionFilter, count: usize) -> Vec<Vec<u64
 }
 
 fn ids(page: &SessionPage) -> Vec<u64> {
-    page.sessions.iter().map(|session| session.id.get()).collect()
+    page.sessions.iter().map(|found| found.session.id.get()).collect()
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -113,7 +113,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// Applies an event without the checks of `World::call`, which look at the whole table each time.
 fn grow(world: &mut World, event: SessionEvent) {
     let revision = world.instance.table.revision().next();
-    let change = Change { revision, time: Timestamp::default(), by: principal(T1), event };
+    let change = Change::new(revision, Timestamp::default(), principal(T1), event);
     world.instance.table.apply(&change);
     world.folded.apply(&change);
 }

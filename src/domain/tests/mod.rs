@@ -27,7 +27,7 @@ mod transaction;
 
 use crate::domain::call::session::{BeginSession, ListSessions, SessionFilter, SessionPage};
 use crate::domain::call::{Call, Stamp};
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Batch, Change, HowReset, SessionEvent};
 use crate::domain::id::{Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, Instance, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
@@ -35,7 +35,7 @@ use crate::domain::lifecycle::{Failure, Phase};
 use crate::domain::refusal::Refusal;
 use crate::domain::session::Session;
 use crate::domain::table::{Floor, SessionTable};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 
 use step::{Answer, BOBS_T1, C, D, No, Step, T1, T2, T3, Who, thread};
 
@@ -110,10 +110,16 @@ impl World {
     /// Decides a call, and checks what must be true of all calls.
     fn call<T: Call>(&mut self, who: Who, call: &T) -> Result<T::Answer, No> {
         self.now += 1;
-        let stamp = Stamp { now: Timestamp::from_micros(self.now), by: principal(who) };
+        let stamp = Stamp {
+            now: Timestamp::from_micros(self.now),
+            served: Served::default(),
+            by: principal(who),
+            request: None,
+        };
         let before = self.instance.clone();
-        let mut pushed = Vec::new();
-        let result = self.instance.call(call, &stamp, &mut pushed);
+        let mut batch = Batch::default();
+        let result = self.instance.call(call, &stamp, &mut batch);
+        let pushed = batch.changes;
 
         assert_eq!(self.instance.phase, before.phase, "a call changes no phase");
         assert_eq!(self.instance.record, before.record, "a call changes no record");
@@ -144,6 +150,7 @@ impl World {
             time: Timestamp::from_micros(self.now),
             by: principal(T1),
             event: SessionEvent::AllEnded,
+            made: Vec::new(),
         };
         self.instance.table.apply(&change);
         self.remember(vec![change]);

@@ -10,6 +10,7 @@ use super::plain::{Plain, Row, name};
 use super::*;
 use crate::domain::instance::TerminateMode;
 use crate::domain::lifecycle::Event;
+use crate::domain::refusal::Ours;
 use crate::domain::session::{Context, TransactionOwner};
 
 proptest! {
@@ -244,16 +245,8 @@ fn compare_tokens(changes: &[Change]) {
     assert!(revisions.eq((41..).take(changes.len())), "each change has the next revision");
     let begun: Vec<_> = changes
         .iter()
-        .filter_map(|change| match change.event {
-            SessionEvent::Began { session, .. } => Some(session),
-            SessionEvent::ContextSet { .. }
-            | SessionEvent::ContextReset { .. }
-            | SessionEvent::TransactionBegan { .. }
-            | SessionEvent::TransactionCommitted { .. }
-            | SessionEvent::TransactionRolledBack { .. }
-            | SessionEvent::Ended { .. }
-            | SessionEvent::AllEnded => None,
-        })
+        .filter(|change| matches!(change.event, SessionEvent::Began { .. }))
+        .filter_map(|change| change.event.session())
         .collect();
     assert!(begun.is_sorted_by(|a, b| a < b), "no sesid comes twice");
 }
@@ -264,13 +257,16 @@ fn told(answer: Result<Answer, No>) -> Result<String, String> {
         Ok(Answer::Session(session)) => Ok(sentence(&session)),
         Ok(Answer::Revision(revision)) => Ok(format!("revision {revision}")),
         Ok(Answer::Level(level)) => Ok(format!("level {level}")),
-        Ok(Answer::Page(page)) => {
-            Ok(page.sessions.iter().map(sentence).collect::<Vec<_>>().join("; "))
-        }
+        Ok(Answer::Page(page)) => Ok(page
+            .sessions
+            .iter()
+            .map(|found| sentence(&found.session))
+            .collect::<Vec<_>>()
+            .join("; ")),
         Ok(Answer::Nothing) => Ok(String::new()),
         Err(No { code, facts }) => {
             let cause = match facts.cause {
-                _ if facts.stale_token => " stale".to_owned(),
+                _ if facts.ours == Some(Ours::StaleToken) => " stale".to_owned(),
                 Some(cause) => format!(" {}", cause.as_str()),
                 None => String::new(),
             };

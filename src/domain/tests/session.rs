@@ -8,7 +8,7 @@ use crate::domain::session::Context;
 fn a_new_session_has_its_labels_level_0_and_no_context() {
     let mut world = World::ready();
     let labels = Labels::new([("pool".to_owned(), "a".to_owned())].into()).unwrap();
-    let session = world.call(T1, &BeginSession { labels: labels.clone() }).unwrap();
+    let session = world.call(T1, &BeginSession { labels: labels.clone() }).unwrap().session;
     let (created, revision) = (Timestamp::from_micros(1), Revision::new(1));
     assert_eq!(session, Session::new(sesid(1), labels, created, revision));
     assert_eq!((session.transaction_level(), session.binding()), (0, None));

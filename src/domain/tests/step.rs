@@ -9,7 +9,7 @@ use crate::domain::call::session::{
 use crate::domain::call::transaction::{BeginTransaction, CommitTransaction, RollbackTransaction};
 use crate::domain::id::{Labels, Revision, ThreadId};
 use crate::domain::refusal::Facts;
-use crate::domain::session::Session;
+use crate::domain::session::{Session, SessionView};
 
 use Step::*;
 
@@ -80,12 +80,12 @@ pub(super) struct No {
 impl World {
     /// Makes the call that the step describes.
     pub(super) fn play(&mut self, step: Step) -> Result<Answer, No> {
-        let begun = |session| Answer::Session(Box::new(session));
+        let begun = |view: SessionView| Answer::Session(Box::new(view.session));
         match step {
             Begin => self.call(T1, &BeginSession { labels: Labels::default() }).map(begun),
             Duplicate(id) => self.call(T1, &DuplicateSession { session: sesid(id) }).map(begun),
             Set(who, id, context) => {
-                let call = SetContext { session: sesid(id), thread: thread(who), context };
+                let call = SetContext::new(sesid(id), thread(who), context);
                 self.call(who, &call).map(begun)
             }
             Reset(who, id) => {

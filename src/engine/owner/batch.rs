@@ -1,47 +1,70 @@
 //! Calls decided together, committed together and answered together.
 
-use crate::domain::event::Change;
+use crate::domain::event;
 use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Admission, Failure};
 use crate::domain::limits::BATCH_CHANGES_MAX;
-use crate::domain::time::Timestamp;
-use crate::engine::ask::Question;
+use crate::engine::ask::{Now, Question, Verdict};
+use crate::engine::owner::waiting::Parked;
 use crate::engine::owner::{Owner, refuse};
 use crate::store::{Journal, Store, StoreError, with_causes};
 
 /// Calls that are decided and wait for their batch to be committed.
 #[derive(Default)]
 pub(super) struct Batch {
-    questions: Vec<Box<dyn Question>>,
-    changes: Vec<Change>,
+    pub(super) questions: Vec<Box<dyn Question>>,
+    pub(super) happened: event::Batch,
 }
 
 impl Batch {
+    /// Decides a call, and gives what it frees to those who wait for it.
     pub(super) fn decide(
         &mut self,
         question: Box<dyn Question>,
         instance: &mut Instance,
-        now: Timestamp,
+        parked: &mut Parked,
+        now: Now,
     ) {
-        // In the batch before it is decided, so that its caller is told even of a panic.
+        let from = self.happened.len();
+        self.put(question, instance, parked, now);
+        if self.happened.len() > from && !parked.is_empty() {
+            self.hand_over(from, instance, parked, now);
+        }
+    }
+
+    /// Decides a call. It is in the batch before it is decided, so that its caller is told even of a
+    /// panic; it leaves the batch again if it waits.
+    pub(super) fn put(
+        &mut self,
+        question: Box<dyn Question>,
+        instance: &mut Instance,
+        parked: &mut Parked,
+        now: Now,
+    ) {
         self.questions.push(question);
-        if let Some(question) = self.questions.last_mut() {
-            question.decide(instance, now, &mut self.changes);
+        let verdict = match self.questions.last_mut() {
+            Some(question) => question.decide(instance, now, &mut self.happened),
+            None => return,
+        };
+        if let Verdict::Waits(id, waiter) = verdict
+            && let Some(question) = self.questions.pop()
+        {
+            parked.park(id, waiter, question, &mut instance.queue);
         }
     }
 
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
-        self.questions.is_empty()
+        self.questions.is_empty() && self.happened.is_empty()
     }
 
     /// Whether it is committed although more calls wait.
     pub(super) fn is_full(&self) -> bool {
-        self.changes.len() >= BATCH_CHANGES_MAX
+        self.happened.len() >= BATCH_CHANGES_MAX
     }
 
     pub(super) fn answer(&mut self, committed: Result<(), &Failure>) {
-        self.changes.clear();
+        self.happened.clear();
         for question in self.questions.drain(..) {
             question.answer(committed);
         }
@@ -55,10 +78,10 @@ impl<S: Store> Owner<S> {
     /// A refusal may rest on a change of the same batch, so it waits like everybody else.
     pub(super) async fn commit(&mut self, batch: &mut Batch) {
         let mut lost = None;
-        let changed = !batch.changes.is_empty();
+        let changed = !batch.happened.is_empty();
         if changed {
             let journal = self.journal.as_mut().expect("calls are decided with an open journal");
-            match journal.commit(&batch.changes).await {
+            match journal.commit(&batch.happened.changes).await {
                 Ok(()) => {
                     let table = &self.instance.table;
                     self.view.send_modify(|view| view.count(table));
@@ -71,6 +94,7 @@ impl<S: Store> Owner<S> {
             journal.settle(&self.instance.table);
         }
     }
+
     /// Sees to it that there is room beside the reserve.
     pub(super) async fn make_room(&mut self) -> Result<(), StoreError> {
         match &mut self.journal {
@@ -96,9 +120,9 @@ impl<S: Store> Owner<S> {
         batch: &mut Batch,
     ) {
         if !takers.iter().any(|taker| taker.waits() && self.would_take(&**taker)) {
-            let now = self.environment.now();
+            let now = self.now();
             for taker in takers.drain(..) {
-                batch.decide(taker, &mut self.instance, now);
+                batch.decide(taker, &mut self.instance, &mut self.parked, now);
             }
             return self.commit(batch).await;
         }

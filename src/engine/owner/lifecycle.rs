@@ -6,10 +6,11 @@ use crate::domain::backup::RestoreRefusal;
 use crate::domain::event::{Change, SessionEvent};
 use crate::domain::id::Principal;
 use crate::domain::instance::{
-    InitializeRefusal, InstanceRecord, Resting, TerminateMode, TerminateRefusal,
+    InitializeRefusal, Instance, InstanceRecord, Resting, TerminateMode, TerminateRefusal,
 };
 use crate::domain::lifecycle::{Event, Phase, PhaseRefusal};
 use crate::domain::table::{Floor, SessionTable};
+use crate::domain::time::Timestamp;
 use crate::engine::Unanswered;
 use crate::engine::owner::backup::Restored;
 use crate::engine::owner::{Message, Owner, Reply, Then};
@@ -37,7 +38,7 @@ pub(super) enum Done<S: Store> {
 impl<S: Store> Owner<S> {
     pub(super) async fn lifecycle(&mut self, message: Message) -> Then {
         match message {
-            Message::Call(_) => unreachable!("calls are decided in batches"),
+            Message::Call(_) | Message::Leave(..) => unreachable!("calls are decided in batches"),
             Message::Initialize(reply) => self.initialize(reply),
             Message::Stop { resume, reply } => {
                 let result = self.stop(resume).await;
@@ -80,8 +81,9 @@ impl<S: Store> Owner<S> {
                     view.send_if_modified(|view| view.progress(percent));
                 });
                 let at_start = reply.is_none();
+                let now = self.environment.now();
                 self.running = Some(Box::pin(async move {
-                    let opened = match store.open(&record, progress).await {
+                    let mut opened = match store.open(&record, progress).await {
                         Ok(opened) => opened,
                         Err(error) => return Done::Opened { result: Err(error), reply },
                     };
@@ -92,7 +94,10 @@ impl<S: Store> Owner<S> {
                             return finish_terminate(&*store, record, opened).await;
                         }
                     }
-                    let result = store.update(&record).await.map(|()| (opened, record));
+                    let result = match count_start(&mut opened, now).await {
+                        Ok(()) => store.update(&record).await.map(|()| (opened, record)),
+                        Err(error) => Err(error),
+                    };
                     Done::Opened { result, reply }
                 }));
             }
@@ -147,6 +152,7 @@ impl<S: Store> Owner<S> {
             time: now,
             by: Principal::anonymous(),
             event: SessionEvent::AllEnded,
+            made: Vec::new(),
         };
         self.instance.table.apply(&ended);
         let table = SessionTable::above(self.instance.table.floor());
@@ -206,6 +212,7 @@ impl<S: Store> Owner<S> {
                 self.journal = Some(opened.journal);
                 self.instance.table = opened.table;
                 self.instance.record = record;
+                self.begin_serving();
                 self.happened(Event::Opened { stopped });
                 tell(reply, Ok(self.view.borrow().clone()));
             }
@@ -233,6 +240,21 @@ impl<S: Store> Owner<S> {
             }
         }
     }
+}
+
+/// Records that the instance begins to serve, if there are leases that have to know.
+async fn count_start<J: Journal>(opened: &mut Opened<J>, now: Timestamp) -> Result<(), StoreError> {
+    let Some(began) = Instance::serving(&opened.table, now) else {
+        return Ok(());
+    };
+    let committed = opened.journal.commit(std::slice::from_ref(&began)).await;
+    committed.map_err(|error| StoreError {
+        error: error.jet_err(),
+        doing: "record that the instance serves again",
+        cause: Box::new(error),
+    })?;
+    opened.table.apply(&began);
+    Ok(())
 }
 
 /// What is left of a terminate when the process ended after the sessions had and before the record

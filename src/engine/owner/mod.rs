@@ -13,11 +13,15 @@
 //!
 //! - `backup`: backups taken, and backups read in
 //! - `batch`: calls decided, committed and answered together
+//! - `leases`: the clock of the instance, and threads that are no more
 //! - `lifecycle`: what moves the instance from phase to phase
+//! - `waiting`: calls that wait, and who gets what is free
 
 mod backup;
 mod batch;
+mod leases;
 mod lifecycle;
+mod waiting;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -31,13 +35,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::instance::{InitializeRefusal, Instance, TerminateMode, TerminateRefusal};
 use crate::domain::jet_err::JetErr;
-use crate::domain::lifecycle::{Event, Failure, Phase, PhaseRefusal};
+use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
 use crate::domain::table::Floor;
-use crate::engine::ask::Question;
+use crate::engine::ask::{Question, WaiterId};
 use crate::engine::backup::{Begun, Upload};
 use crate::engine::owner::batch::Batch;
+use crate::engine::owner::leases::{Clock, Expiry, lease_time};
 use crate::engine::owner::lifecycle::Done;
+use crate::engine::owner::waiting::Parked;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Environment, registrar};
 use crate::store::{CommitError, Journal, Store, with_causes};
@@ -46,6 +52,8 @@ use crate::store::{CommitError, Journal, Store, with_causes};
 pub(super) enum Message {
     /// A call of the contract on sessions.
     Call(Box<dyn Question>),
+    /// A call waits no longer.
+    Leave(WaiterId, Left),
     /// `JetInit3`. Nobody waits when the server itself asks at its start.
     Initialize(Option<Reply<InitializeRefusal>>),
     /// `JetStopServiceInstance2`, or the way back.
@@ -66,6 +74,8 @@ pub(super) enum Message {
     Close(oneshot::Sender<()>),
 }
 
+pub(super) use waiting::Left;
+
 /// How a lifecycle call is answered.
 type Reply<R> = oneshot::Sender<Result<InstanceView, R>>;
 
@@ -84,6 +94,9 @@ pub(super) struct Owner<S: Store> {
     /// Open exactly in the phases that decide calls.
     journal: Option<S::Journal>,
     view: Arc<watch::Sender<InstanceView>>,
+    parked: Parked,
+    clock: Clock,
+    expiry: Expiry,
     running: Option<BoxFuture<'static, Done<S>>>,
     /// Tells whoever takes a backup why it ends before its end.
     backup: Option<oneshot::Sender<PhaseRefusal>>,
@@ -108,10 +121,19 @@ impl<S: Store> Owner<S> {
     ) -> (Self, watch::Receiver<InstanceView>) {
         let (view, seen) = watch::channel(InstanceView::of(&instance));
         let view = Arc::new(view);
-        (
-            Self { store, environment, instance, journal: None, view, running: None, backup: None },
-            seen,
-        )
+        let owner = Self {
+            store,
+            environment,
+            instance,
+            journal: None,
+            view,
+            parked: Parked::default(),
+            clock: Clock::default(),
+            expiry: Expiry::default(),
+            running: None,
+            backup: None,
+        };
+        (owner, seen)
     }
 
     /// Works until the instance is deleted or the server goes down.
@@ -145,6 +167,7 @@ impl<S: Store> Owner<S> {
             // Left over from a turn that panicked.
             return self.take(waiting).await;
         }
+        let (lease_work, monotonic) = (self.lease_work_at(), self.environment.monotonic());
         tokio::select! {
             biased;
             done = finished(&mut self.running) => {
@@ -158,6 +181,10 @@ impl<S: Store> Owner<S> {
             count = inbox.recv_many(&mut waiting.received, BATCH_CALLS_MAX) => {
                 if count == 0 { Then::End } else { self.take(waiting).await }
             }
+            () = lease_time(lease_work, monotonic) => {
+                self.lease_work(&mut waiting.batch).await;
+                Then::GoOn
+            }
         }
     }
 
@@ -165,7 +192,7 @@ impl<S: Store> Owner<S> {
     async fn take(&mut self, waiting: &mut Waiting) -> Then {
         let Waiting { received, messages, batch, takers } = waiting;
         messages.extend(received.drain(..));
-        let now = self.environment.now();
+        let now = self.now();
         let mut no_room = None;
         loop {
             // Asked before a message is taken out, so that a panic loses none.
@@ -179,11 +206,12 @@ impl<S: Store> Owner<S> {
                         takers.push(question);
                         continue;
                     }
-                    batch.decide(question, &mut self.instance, now);
+                    batch.decide(question, &mut self.instance, &mut self.parked, now);
                     if batch.is_full() {
                         self.commit(batch).await;
                     }
                 }
+                Some(Message::Leave(id, why)) => self.leave(id, why, batch, now),
                 Some(message) => {
                     self.commit(batch).await;
                     if self.lifecycle(message).await == Then::End {
@@ -196,6 +224,8 @@ impl<S: Store> Owner<S> {
         if let Some(error) = no_room {
             self.refuse_takers(takers, &error, batch).await;
         }
+        // However many calls there are, leases have their turn.
+        self.lease_work(batch).await;
         Then::GoOn
     }
 
@@ -252,6 +282,9 @@ impl<S: Store> Owner<S> {
             );
             self.instance.phase = phase;
             self.instance.record.updated = self.environment.now();
+            if self.instance.phase.admit(Admission::Takes).is_err() {
+                self.tell_waiters();
+            }
         }
         let instance = &self.instance;
         self.view.send_modify(|view| view.enter(instance));

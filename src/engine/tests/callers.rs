@@ -130,7 +130,7 @@ async fn a_draining_server_takes_nothing_and_lets_go_of_everything() {
     world.engine.drain();
 
     assert!(decided.await.is_ok(), "it came before");
-    let call = SetContext { session: session(3), thread: "t".parse().unwrap(), context: 7 };
+    let call = SetContext::new(session(3), "t".parse().unwrap(), 7);
     let refusal = world.raw("a", call.clone()).await.unwrap_err();
     assert_eq!(refusal.jet_err(), JetErr::ClientRequestToStopJetService);
     let facts = refusal.facts();

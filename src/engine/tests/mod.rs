@@ -43,7 +43,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
 use crate::engine::watch::{InstanceChange, InstanceChanges, InstanceView};
-use crate::engine::{Engine, Environment, NewInstance, Settings, Unanswered};
+use crate::engine::{Asker, Engine, Environment, NewInstance, Settings, Unanswered};
 use crate::store::Store;
 
 use scripted::ScriptedStore;
@@ -161,7 +161,7 @@ impl World {
     /// Answers the new sesid.
     fn begin_session(&self, id: &str) -> Asked<u64> {
         let call = BeginSession { labels: Labels::default() };
-        self.call(id, call, |session| session.id.get())
+        self.call(id, call, |view| view.session.id.get())
     }
 
     /// Sets a context on a session of `a`; answers the token.
@@ -170,9 +170,8 @@ impl World {
     }
 
     fn set_at(&self, id: &str, sesid: u64, thread: &str) -> Asked<u64> {
-        let call =
-            SetContext { session: session(sesid), thread: thread.parse().unwrap(), context: 7 };
-        self.call(id, call, |session| token(&session).unwrap())
+        let call = SetContext::new(session(sesid), thread.parse().unwrap(), 7);
+        self.call(id, call, |view| token(&view.session).unwrap())
     }
 
     /// Resets the context of a session of `a`; answers the revision.
@@ -189,12 +188,12 @@ impl World {
     }
 
     fn get(&self, id: &str, sesid: u64) -> Asked<Session> {
-        self.call(id, GetSession { session: session(sesid) }, |session| session)
+        self.call(id, GetSession { session: session(sesid) }, |view| view.session)
     }
 
     fn sessions(&self, id: &str) -> Asked<Vec<Session>> {
         let call = ListSessions { filter: SessionFilter::default(), after: None, count: 1_000 };
-        self.call(id, call, |page| page.sessions)
+        self.call(id, call, |page| page.sessions.into_iter().map(|view| view.session).collect())
     }
 
     fn call<C, T>(
@@ -220,7 +219,7 @@ impl World {
         C::Refusal: Send,
     {
         let (engine, id) = (self.engine.clone(), name(id));
-        Box::pin(async move { engine.ask(&id, Principal::anonymous(), call).await })
+        Box::pin(async move { engine.ask(&id, Asker::once(Principal::anonymous()), call).await })
     }
 
     fn view(&self, id: &str) -> InstanceView {
@@ -268,10 +267,19 @@ impl Drop for World {
 }
 
 /// A clock that ticks each time it is read, and uids in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TestEnvironment {
     ticks: AtomicI64,
     panics: AtomicBool,
+    /// On the clock of the runtime, which stands still unless nothing else is to be done.
+    began: tokio::time::Instant,
+}
+
+impl Default for TestEnvironment {
+    fn default() -> Self {
+        let (ticks, panics) = Default::default();
+        Self { ticks, panics, began: tokio::time::Instant::now() }
+    }
 }
 
 impl TestEnvironment {
@@ -285,6 +293,10 @@ impl Environment for TestEnvironment {
     fn now(&self) -> Timestamp {
         assert!(!self.panics.swap(false, Ordering::Relaxed), "scripted panic");
         Timestamp::from_micros(self.ticks.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn uid(&self) -> Uid {

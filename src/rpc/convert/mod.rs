@@ -183,6 +183,11 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// A length of time on the wire.
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
+}
+
 /// A count on the wire. All of ours are bounded far below.
 fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)

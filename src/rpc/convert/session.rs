@@ -8,9 +8,9 @@ use crate::domain::call::session::{
 };
 use crate::domain::call::transaction::{BeginTransaction, CommitTransaction, RollbackTransaction};
 use crate::domain::id::{InstanceId, Reason, Revision, SessionId, SessionName};
-use crate::domain::session::{Binding, Session, Transaction, TransactionOwner};
+use crate::domain::session::{Binding, LeaseView, SessionView, Transaction, TransactionOwner};
 use crate::proto::api;
-use crate::rpc::convert::{Addressed, Fields, PageQuery, Parse, Reply, pairs, timestamp};
+use crate::rpc::convert::{Addressed, Fields, PageQuery, Parse, Reply, duration, pairs, timestamp};
 
 /// The longest `wait_timeout` that can be written: whatever a `google.protobuf.Duration` holds.
 const WAIT_MAX: Duration = Duration::from_secs(315_576_000_000);
@@ -120,7 +120,10 @@ impl Parse for api::SetSessionContextRequest {
         fields.unserved("wait_timeout", self.wait_timeout.is_some());
         fields.unserved("lease_ttl", self.lease_ttl.is_some());
         let SessionName { instance, session } = name?;
-        Some(Addressed { instance, call: SetContext { session, thread: thread?, context } })
+        Some(Addressed {
+            instance,
+            call: SetContext { session, thread: thread?, context, wait: false, lease: None },
+        })
     }
 }
 
@@ -175,14 +178,14 @@ impl Parse for api::RollbackTransactionRequest {
     }
 }
 
-impl Reply<Session> for api::BeginSessionResponse {
-    fn reply(instance: &InstanceId, answer: Session) -> Self {
+impl Reply<SessionView> for api::BeginSessionResponse {
+    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
         Self { session: Some(session(instance, &answer)) }
     }
 }
 
-impl Reply<Session> for api::DuplicateSessionResponse {
-    fn reply(instance: &InstanceId, answer: Session) -> Self {
+impl Reply<SessionView> for api::DuplicateSessionResponse {
+    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
         Self { session: Some(session(instance, &answer)) }
     }
 }
@@ -193,17 +196,17 @@ impl Reply<()> for api::EndSessionResponse {
     }
 }
 
-impl Reply<Session> for api::GetSessionResponse {
-    fn reply(instance: &InstanceId, answer: Session) -> Self {
+impl Reply<SessionView> for api::GetSessionResponse {
+    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
         Self { session: Some(session(instance, &answer)) }
     }
 }
 
-impl Reply<Session> for api::SetSessionContextResponse {
-    fn reply(instance: &InstanceId, answer: Session) -> Self {
+impl Reply<SessionView> for api::SetSessionContextResponse {
+    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
         Self {
-            fencing_token: answer.revision.get(),
-            abandoned: false,
+            fencing_token: token(&answer),
+            abandoned: answer.session.abandoned(),
             session: Some(session(instance, &answer)),
         }
     }
@@ -233,30 +236,36 @@ impl Reply<u8> for api::RollbackTransactionResponse {
     }
 }
 
+/// The fencing token of a session that has just been bound.
+fn token(view: &SessionView) -> u64 {
+    view.session.binding().map_or(0, |binding| binding.token.get())
+}
+
 /// A session on the wire.
-pub(in crate::rpc) fn session(instance: &InstanceId, session: &Session) -> api::Session {
+pub(in crate::rpc) fn session(instance: &InstanceId, view: &SessionView) -> api::Session {
+    let SessionView { session, waiters, lease } = view;
     api::Session {
         name: SessionName { instance: instance.clone(), session: session.id }.to_string(),
         sesid: session.id.get(),
         labels: pairs(&session.labels),
         transaction_level: session.transaction_level().into(),
-        binding: session.binding().map(binding),
+        binding: session.binding().map(|held| binding(held, *lease)),
         transaction_binding: session.transaction().map(transaction_binding),
-        waiters: 0,
-        abandoned: false,
+        waiters: i32::try_from(*waiters).unwrap_or(i32::MAX),
+        abandoned: session.abandoned(),
         create_time: Some(timestamp(session.created)),
         revision: session.revision.get(),
     }
 }
 
-fn binding(binding: &Binding) -> api::ContextBinding {
+fn binding(binding: &Binding, lease: Option<LeaseView>) -> api::ContextBinding {
     api::ContextBinding {
         thread_id: binding.owner.thread().as_str().to_owned(),
         context: binding.context.get(),
         fencing_token: binding.token.get(),
         set_time: Some(timestamp(binding.since)),
-        lease_ttl: None,
-        lease_remaining: None,
+        lease_ttl: lease.and_then(|lease| duration(lease.ttl)),
+        lease_remaining: lease.and_then(|lease| duration(lease.remaining)),
         principal: binding.owner.principal().as_str().to_owned(),
     }
 }

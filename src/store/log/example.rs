@@ -62,6 +62,7 @@ fn the_document_shows_a_segment_and_a_frame_as_they_are() {
             owner: Owner::new(Principal::anonymous(), "worker-a/1".parse().unwrap()),
             context: ContextValue::new(42).unwrap(),
         },
+        made: Vec::new(),
     };
     // The frame before began session 1.
     let before = Position { sequence: 1, checksum: 0x2A5C_7E91 };

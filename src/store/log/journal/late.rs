@@ -153,11 +153,16 @@ fn highest_begun(changes: &[Change]) -> u64 {
         SessionEvent::Began { session, .. } => Some(session.get()),
         SessionEvent::ContextSet { .. }
         | SessionEvent::ContextReset { .. }
+        | SessionEvent::ContextTransferred { .. }
         | SessionEvent::TransactionBegan { .. }
         | SessionEvent::TransactionCommitted { .. }
         | SessionEvent::TransactionRolledBack { .. }
         | SessionEvent::Ended { .. }
-        | SessionEvent::AllEnded => None,
+        | SessionEvent::AllEnded
+        | SessionEvent::LeaseSet { .. }
+        | SessionEvent::LeaseEnded { .. }
+        | SessionEvent::ServingBegan { .. }
+        | SessionEvent::ServedUntil { .. } => None,
     });
     begun.max().unwrap_or(0)
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use super::SMALL;
 use super::forgetful::{ForgetfulDisk, Random};
 use super::ledger::{Found, Instance, World};
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
@@ -325,6 +325,7 @@ pub(super) fn changes(table: &mut SessionTable, random: &mut Random, count: usiz
             time: Timestamp::from_micros(3),
             by: Principal::anonymous(),
             event: event(table, random),
+            made: Vec::new(),
         };
         table.apply(&change);
         changes.push(change);
@@ -353,7 +354,7 @@ fn event(table: &SessionTable, random: &mut Random) -> SessionEvent {
             owner,
             context: ContextValue::new(random.next() >> 1 | 1).unwrap(),
         },
-        5 => SessionEvent::ContextReset { session },
+        5 => SessionEvent::ContextReset { session, how: HowReset::ByHolder },
         6 => SessionEvent::TransactionBegan {
             session,
             transaction: Transaction::outermost(TransactionOwner::Thread(owner)),

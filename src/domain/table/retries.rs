@@ -1,0 +1,215 @@
+//! Answers kept for retries: a window of them for each principal.
+
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::id::Principal;
+use crate::domain::limits::{RETRY_ANSWERS_MAX, RETRY_WINDOW_SECONDS};
+use crate::domain::request::{Answer, Request, RequestId};
+use crate::domain::time::Timestamp;
+
+/// Answers to a chunk: what a copy of the table shares with the original, and what is copied when the
+/// last chunk of either grows.
+const CHUNK: usize = 128;
+
+/// A remembered answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// To which request.
+    pub request: Request,
+    /// When it took effect.
+    pub time: Timestamp,
+    /// What was answered.
+    pub answer: Answer,
+}
+
+/// The answers of all principals.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retries {
+    windows: BTreeMap<Principal, Window>,
+    /// Whose window is looked at next for what has become too old.
+    sweep: Option<Principal>,
+}
+
+impl Retries {
+    /// The answer to this request of a principal, if it is not too old at `now`.
+    pub fn find(&self, by: &Principal, id: &RequestId, now: Timestamp) -> Option<&Remembered> {
+        self.windows.get(by)?.find(id).filter(|found| !too_old(found, now))
+    }
+
+    /// Keeps an answer. The oldest of its principal goes if there are too many, and those that have
+    /// become too old.
+    pub fn remember(&mut self, by: &Principal, remembered: Remembered) {
+        let now = remembered.time;
+        let window = self.windows.entry(by.clone()).or_default();
+        window.push(remembered);
+        if window.len > RETRY_ANSWERS_MAX {
+            window.pop();
+        }
+        self.forget_old(by.clone(), now);
+        // Principals that have fallen silent are looked at in turn.
+        let after = self.sweep.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.windows.range((after, Bound::Unbounded)).next();
+        self.sweep = next.map(|(next, _)| next.clone());
+        if let Some(next) = self.sweep.clone() {
+            self.forget_old(next, now);
+        }
+    }
+
+    /// Everything that is kept, by principal, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Principal, &Remembered)> {
+        self.windows.iter().flat_map(|(by, window)| window.iter().map(move |kept| (by, kept)))
+    }
+
+    /// How many answers are kept.
+    pub fn len(&self) -> usize {
+        self.windows.values().map(|window| window.len).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty()
+    }
+
+    /// Drops a few of those that are too old: more than come in.
+    fn forget_old(&mut self, by: Principal, now: Timestamp) {
+        let Place::Occupied(mut window) = self.windows.entry(by) else {
+            return;
+        };
+        for _ in 0..4 {
+            match window.get().first() {
+                Some(first) if too_old(first, now) => window.get_mut().pop(),
+                Some(_) => return,
+                None => {
+                    window.remove();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn too_old(remembered: &Remembered, now: Timestamp) -> bool {
+    now.since(remembered.time) > Duration::from_secs(RETRY_WINDOW_SECONDS)
+}
+
+/// The answers of one principal, the oldest first.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct Window {
+    chunks: VecDeque<Arc<Vec<Remembered>>>,
+    /// How many of the first chunk are gone.
+    gone: usize,
+    len: usize,
+    places: Places,
+}
+
+impl Window {
+    fn push(&mut self, remembered: Remembered) {
+        if self.chunks.back().is_none_or(|last| last.len() >= CHUNK) {
+            self.chunks.push_back(Arc::new(Vec::new()));
+        }
+        if let Some(last) = self.chunks.back_mut() {
+            let last = Arc::make_mut(last);
+            // Grows by little: most of a million answers are in chunks that are full.
+            last.push(remembered);
+        }
+        self.len += 1;
+        self.index();
+    }
+
+    /// Keeps the index in step with the answer that came last.
+    fn index(&mut self) {
+        let Places::Known { first, places } = &mut self.places else {
+            let mut places = HashMap::with_capacity(self.len);
+            for (kept, place) in self.iter().zip(0_u64..) {
+                places.insert(kept.request.id.clone(), place);
+            }
+            self.places = Places::Known { first: 0, places };
+            return;
+        };
+        let last = self.chunks.back().and_then(|last| last.last());
+        if let Some(last) = last {
+            places.insert(last.request.id.clone(), *first + self.len as u64 - 1);
+        }
+    }
+
+    fn pop(&mut self) {
+        let oldest = self.chunks.front().and_then(|chunk| chunk.get(self.gone));
+        let Some(oldest) = oldest else {
+            return;
+        };
+        if let Places::Known { first, places } = &mut self.places {
+            let id = &oldest.request.id;
+            // A younger answer may have the id by now.
+            if places.get(id) == Some(first) {
+                places.remove(id);
+            }
+            *first += 1;
+            if places.capacity() > 1_024 && places.len() < places.capacity() / 4 {
+                places.shrink_to(2 * places.len());
+            }
+        }
+        self.gone += 1;
+        self.len -= 1;
+        if self.chunks.front().is_some_and(|first| first.len() == self.gone) {
+            self.chunks.pop_front();
+            self.gone = 0;
+        }
+    }
+
+    fn first(&self) -> Option<&Remembered> {
+        self.chunks.front()?.get(self.gone)
+    }
+
+    fn find(&self, id: &RequestId) -> Option<&Remembered> {
+        match &self.places {
+            Places::Known { first, places } => {
+                let nth = places.get(id)?.checked_sub(*first)?;
+                let place = usize::try_from(nth).ok()? + self.gone;
+                self.chunks.get(place / CHUNK)?.get(place % CHUNK)
+            }
+            Places::Unknown => self.iter().filter(|kept| kept.request.id == *id).last(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Remembered> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).skip(self.gone)
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Where each answer is, as its number among all that ever came. It says nothing that the answers do not
+/// say: a copy is made without it, and all are equal.
+#[derive(Default)]
+enum Places {
+    #[default]
+    Unknown,
+    Known {
+        /// The number of the first that is left.
+        first: u64,
+        places: HashMap<RequestId, u64>,
+    },
+}
+
+impl Clone for Places {
+    fn clone(&self) -> Self {
+        Self::Unknown
+    }
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Places {}
