@@ -96,6 +96,14 @@ pub const NOT_SET_BEFORE_DEADLINE_MS: u64 = 20;
 /// The wait before a retry that is advised when too many wait already, in milliseconds.
 pub const QUEUE_FULL_RETRY_MS: u64 = 1_000;
 
+/// Operations of a pipeline whose results have not been sent; no more are read meanwhile. Some two
+/// megabytes a stream.
+pub const PIPELINE_OPERATIONS_MAX: usize = 4_096;
+
+/// Results that one message of a pipeline holds at most: with the longest names and labels they fit into
+/// what a client takes.
+pub const PIPELINE_RESULTS_MAX: usize = 256;
+
 /// Sessions that one call begins at most.
 pub const BATCH_BEGIN_MAX: u32 = 1_000;
 

@@ -87,12 +87,35 @@ pub(super) trait Question: Send {
     fn answer(self: Box<Self>, committed: Result<(), &Failure>);
 }
 
+/// Where an answer goes.
+pub(super) trait Reply<C: Call>: Send {
+    /// Whether nobody is there to take it any more.
+    fn is_closed(&self) -> bool;
+
+    /// Gives it. A caller that has gone loses its answer and nothing else.
+    fn send(self, outcome: Outcome<C>);
+}
+
+impl<C: Call> Reply<C> for oneshot::Sender<Outcome<C>>
+where
+    C::Answer: Send,
+    C::Refusal: Send,
+{
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn send(self, outcome: Outcome<C>) {
+        drop(self.send(outcome));
+    }
+}
+
 /// A call together with the one who waits for it.
-struct Ask<C: Call> {
+struct Ask<C: Call, R> {
     call: C,
     asker: Asker,
     may_wait: MayWait,
-    reply: oneshot::Sender<Outcome<C>>,
+    reply: R,
     outcome: Outcome<C>,
 }
 
@@ -108,21 +131,38 @@ where
     C::Refusal: Send,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Ask { call, asker, may_wait, reply, outcome: None }), answer)
+    (question(call, asker, may_wait, reply), answer)
 }
 
-impl<C: Call> Ask<C> {
+/// A question for the owner, whose answer goes there.
+pub(super) fn question<C, R>(
+    call: C,
+    asker: Asker,
+    may_wait: MayWait,
+    reply: R,
+) -> Box<dyn Question>
+where
+    C: Call + Send + 'static,
+    C::Answer: Send,
+    C::Refusal: Send,
+    R: Reply<C> + 'static,
+{
+    Box::new(Ask { call, asker, may_wait, reply, outcome: None })
+}
+
+impl<C: Call, R> Ask<C, R> {
     fn stamp(&self, now: Now) -> Stamp {
         let Asker { by, request } = self.asker.clone();
         Stamp { now: now.time, served: now.served, by, request }
     }
 }
 
-impl<C> Question for Ask<C>
+impl<C, R> Question for Ask<C, R>
 where
     C: Call + Send,
     C::Answer: Send,
     C::Refusal: Send,
+    R: Reply<C>,
 {
     fn admission(&self) -> Admission {
         C::ADMISSION
@@ -183,7 +223,6 @@ where
             Ok(()) => self.outcome,
             Err(failure) => Some(Err(PhaseRefusal::Unavailable(failure.clone()).into())),
         };
-        // A caller that has gone meanwhile loses its answer and nothing else.
-        drop(self.reply.send(outcome));
+        self.reply.send(outcome);
     }
 }

@@ -11,6 +11,7 @@
 //! - `owner`: the task that decides, commits, applies and answers
 //! - `ask`: a call on its way to the owner and back
 //! - [`patience`]: calls that wait for a session, and how they stop waiting
+//! - [`pipeline`]: many calls sent together and answered as they are decided
 //! - `registrar`: creating and deleting instances
 //! - [`backup`]: backups on their way out and in
 //! - [`watch`]: what instances look like, told to those who want to know
@@ -21,6 +22,7 @@ mod ask;
 pub mod backup;
 mod owner;
 pub mod patience;
+pub mod pipeline;
 mod registrar;
 #[cfg(test)]
 mod tests;

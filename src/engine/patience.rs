@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::domain::call::{Call, QueueLimit, Refused};
 use crate::domain::id::InstanceId;
 use crate::domain::lifecycle::PhaseRefusal;
 use crate::domain::limits::{NOT_SET_BEFORE_DEADLINE_MS, WAITERS_MAX};
-use crate::engine::ask::{Asker, MayWait, WaiterId, ask};
+use crate::engine::ask::{Asker, MayWait, Outcome, WaiterId, ask};
 use crate::engine::owner::{Left, Message};
-use crate::engine::{Engine, Unanswered};
+use crate::engine::{Engine, Handle, Unanswered};
 
 /// How patient a caller is.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ struct Present {
     owner: mpsc::Sender<Message>,
     id: WaiterId,
     answered: bool,
+    _place: Place,
 }
 
 impl Drop for Present {
@@ -106,6 +107,23 @@ impl Engine {
         if patience.wait.is_zero() {
             return self.ask(instance, asker, call).await;
         }
+        self.begin_patiently(instance, asker, call, patience).await?.answer().await
+    }
+
+    /// As [`ask_patiently`](Self::ask_patiently), in two steps: when the first is over, the call is
+    /// before all that are asked later.
+    pub(super) async fn begin_patiently<C>(
+        &self,
+        instance: &InstanceId,
+        asker: Asker,
+        call: C,
+        patience: Patience,
+    ) -> Result<Begun<C>, Unanswered<Refused<C::Refusal>>>
+    where
+        C: Call + Send + 'static,
+        C::Answer: Send,
+        C::Refusal: Send,
+    {
         let handle = self.handle(instance)?;
         self.admit_while_draining::<C>(&handle, &asker)?;
         let place = self.shared.waiting.place(patience.room.as_ref());
@@ -113,41 +131,15 @@ impl Engine {
             Ok(place) => MayWait::As(place.id),
             Err(limit) => MayWait::TooMany(*limit),
         };
-        let (question, mut answer) = ask(call, asker, may_wait);
+        let (question, answer) = ask(call, asker, may_wait);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
-        let mut left = None;
-        let answer = match &place {
-            Ok(place) => {
-                let mut present =
-                    Present { owner: handle.owner.clone(), id: place.id, answered: false };
-                let early = tokio::select! {
-                    biased;
-                    answer = &mut answer => Some(answer),
-                    why = self.out_of_patience(&patience) => {
-                        left = Some(why);
-                        None
-                    }
-                };
-                let answer = match early {
-                    Some(answer) => answer,
-                    None => {
-                        let why = left.unwrap_or(Why::TimedOut).left();
-                        drop(handle.owner.send(Message::Leave(place.id, why)).await);
-                        answer.await
-                    }
-                };
-                present.answered = true;
-                answer
-            }
-            Err(_) => answer.await,
-        };
-        match answer {
-            Ok(Some(result)) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
-            Ok(None) if left == Some(Why::Draining) => {
-                Err(self.refused(&handle, PhaseRefusal::Draining.into()))
-            }
-            Ok(_) | Err(_) => Err(self.lost(&handle)),
-        }
+        let present = place.ok().map(|place| Present {
+            owner: handle.owner.clone(),
+            id: place.id,
+            answered: false,
+            _place: place,
+        });
+        Ok(Begun { engine: self.clone(), handle, patience, present, sent, answer })
     }
 
     /// Waits until there is no point in waiting any more.
@@ -161,6 +153,55 @@ impl Engine {
         tokio::select! {
             () = tokio::time::sleep(wait) => why,
             () = self.drained() => Why::Draining,
+        }
+    }
+}
+
+/// A call that has been sent to its owner and may be waiting there.
+pub(super) struct Begun<C: Call> {
+    engine: Engine,
+    handle: Handle,
+    patience: Patience,
+    /// Absent if it may not wait.
+    present: Option<Present>,
+    sent: bool,
+    answer: oneshot::Receiver<Outcome<C>>,
+}
+
+impl<C: Call> Begun<C> {
+    /// The answer, which comes as soon as the owner has it or patience is over.
+    pub(super) async fn answer(self) -> Result<C::Answer, Unanswered<Refused<C::Refusal>>> {
+        let Self { engine, handle, patience, present, sent, mut answer } = self;
+        let mut left = None;
+        let answer = match present {
+            Some(mut present) => {
+                let early = tokio::select! {
+                    biased;
+                    answer = &mut answer => Some(answer),
+                    why = engine.out_of_patience(&patience) => {
+                        left = Some(why);
+                        None
+                    }
+                };
+                let answer = match early {
+                    Some(answer) => answer,
+                    None => {
+                        let why = left.map_or(Left::TimedOut, Why::left);
+                        drop(handle.owner.send(Message::Leave(present.id, why)).await);
+                        answer.await
+                    }
+                };
+                present.answered = true;
+                answer
+            }
+            None => answer.await,
+        };
+        match answer {
+            Ok(Some(result)) if sent => result.map_err(|refusal| engine.refused(&handle, refusal)),
+            Ok(None) if left == Some(Why::Draining) => {
+                Err(engine.refused(&handle, PhaseRefusal::Draining.into()))
+            }
+            Ok(_) | Err(_) => Err(engine.lost(&handle)),
         }
     }
 }

@@ -38,7 +38,9 @@ pub(super) enum Done<S: Store> {
 impl<S: Store> Owner<S> {
     pub(super) async fn lifecycle(&mut self, message: Message) -> Then {
         match message {
-            Message::Call(_) | Message::Leave(..) => unreachable!("calls are decided in batches"),
+            Message::Call(_) | Message::Calls(_) | Message::Leave(..) => {
+                unreachable!("calls are decided in batches")
+            }
             Message::Initialize(reply) => self.initialize(reply),
             Message::Stop { resume, reply } => {
                 let result = self.stop(resume).await;

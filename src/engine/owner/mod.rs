@@ -52,6 +52,8 @@ use crate::store::{CommitError, Journal, Store, with_causes};
 pub(super) enum Message {
     /// A call of the contract on sessions.
     Call(Box<dyn Question>),
+    /// Calls in the order in which they are to be decided.
+    Calls(Vec<Box<dyn Question>>),
     /// A call waits no longer.
     Leave(WaiterId, Left),
     /// `JetInit3`. Nobody waits when the server itself asks at its start.
@@ -191,7 +193,14 @@ impl<S: Store> Owner<S> {
     /// Does everything that waits, in order. Calls that follow each other share a batch.
     async fn take(&mut self, waiting: &mut Waiting) -> Then {
         let Waiting { received, messages, batch, takers } = waiting;
-        messages.extend(received.drain(..));
+        for message in received.drain(..) {
+            match message {
+                Message::Calls(questions) => {
+                    messages.extend(questions.into_iter().map(Message::Call));
+                }
+                message => messages.push_back(message),
+            }
+        }
         let now = self.now();
         let mut no_room = None;
         loop {
