@@ -201,18 +201,15 @@ impl Instance {
         let touched = change.event.session();
         let before = touched.and_then(|id| self.table.session(id));
         let holder = before.and_then(Session::binding).map(|binding| binding.owner.clone());
-        let last = match &change.event {
-            SessionEvent::Ended { .. } => before.map(|before| before.ended(revision)),
-            _ => None,
-        };
+        let ends = matches!(change.event, SessionEvent::Ended { .. });
+        let last = before.filter(|_| ends).map(|before| before.ended(revision));
         self.table.apply(&change);
         self.touched = touched;
-        match &change.event {
-            SessionEvent::LeaseSet { owner, ttl, since } => {
-                self.deadlines.set(owner, *ttl, since.after(*ttl));
-            }
-            SessionEvent::LeaseEnded { owner } => self.deadlines.remove(owner),
-            _ => {}
+        if let SessionEvent::LeaseSet { owner, ttl, since } = &change.event {
+            self.deadlines.set(owner, *ttl, since.after(*ttl));
+        }
+        if let SessionEvent::LeaseEnded { owner } = &change.event {
+            self.deadlines.remove(owner);
         }
         let after = last.or_else(|| touched.and_then(|id| self.table.session(id)).cloned());
         let after = after.map(|session| self.view(session, stamp.served));

@@ -194,11 +194,10 @@ impl<S: Store> Owner<S> {
     async fn take(&mut self, waiting: &mut Waiting) -> Then {
         let Waiting { received, messages, batch, takers } = waiting;
         for message in received.drain(..) {
-            match message {
-                Message::Calls(questions) => {
-                    messages.extend(questions.into_iter().map(Message::Call));
-                }
-                message => messages.push_back(message),
+            if let Message::Calls(questions) = message {
+                messages.extend(questions.into_iter().map(Message::Call));
+            } else {
+                messages.push_back(message);
             }
         }
         let now = self.now();

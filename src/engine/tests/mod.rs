@@ -7,11 +7,13 @@
 //! - [`scripted`]: the store
 //! - [`batches`]: what is committed together, and what is visible when
 //! - [`failure`]: refused commits and panics
+//! - [`leases`]: threads that are no more
 //! - [`lifecycle`]: initialise, stop, terminate; restarts of the server
 //! - [`room`]: full disks
 //! - [`existence`]: creating and deleting instances
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
+//! - [`waiting`]: calls that wait
 //! - [`watching`]: what watchers of instances are told
 
 mod backups;
@@ -19,9 +21,11 @@ mod batches;
 mod callers;
 mod existence;
 mod failure;
+mod leases;
 mod lifecycle;
 mod room;
 mod scripted;
+mod waiting;
 mod watching;
 
 use std::sync::Arc;
@@ -276,6 +280,7 @@ struct TestEnvironment {
 }
 
 impl Default for TestEnvironment {
+    #[expect(clippy::disallowed_methods, reason = "the clock of the runtime is the test's own")]
     fn default() -> Self {
         let (ticks, panics) = Default::default();
         Self { ticks, panics, began: tokio::time::Instant::now() }
@@ -295,6 +300,7 @@ impl Environment for TestEnvironment {
         Timestamp::from_micros(self.ticks.fetch_add(1, Ordering::Relaxed))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the clock of the runtime is the test's own")]
     fn monotonic(&self) -> Duration {
         self.began.elapsed()
     }
@@ -321,12 +327,12 @@ async fn settle() {
 }
 
 /// Puts a call into its inbox.
-fn sent<T>(mut call: Asked<T>) -> Asked<T> {
+fn sent<T>(mut call: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
     assert_unanswered(&mut call);
     call
 }
 
-fn assert_unanswered<T>(call: &mut Asked<T>) {
+fn assert_unanswered<T>(call: &mut BoxFuture<'static, T>) {
     // Unconstrained: after many polls in a row tokio would make any call wait.
     let polled = unconstrained(call).now_or_never();
     assert!(polled.is_none(), "it has no answer yet");
