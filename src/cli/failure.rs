@@ -105,10 +105,24 @@ impl Failure {
 
     /// What a program is told, if anything: one JSON object on one line.
     pub(super) fn json(&self) -> Option<String> {
-        let code = match self {
-            Self::Refused(status) => {
-                return Some(Refusal::from(status.as_ref()).json().to_string());
-            }
+        if let Self::Refused(status) = self {
+            return Some(Refusal::from(status.as_ref()).json().to_string());
+        }
+        let code = self.code();
+        let object = json!({
+            "code": code as i32,
+            "grpc_code": code_name(code),
+            "jet_error": null,
+            "jet_error_name": null,
+            "message": self.sentence()?,
+        });
+        Some(object.to_string())
+    }
+
+    /// The gRPC code of the server, or the one that says the same.
+    fn code(&self) -> Code {
+        match self {
+            Self::Refused(status) => status.code(),
             Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
             Self::NoAnswer { .. } => Code::DeadlineExceeded,
             Self::Usage(_) => Code::InvalidArgument,
@@ -120,15 +134,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Output(_)
             | Self::EnoughRead => Code::Unknown,
-        };
-        let object = json!({
-            "code": code as i32,
-            "grpc_code": code_name(code),
-            "jet_error": null,
-            "jet_error_name": null,
-            "message": self.sentence()?,
-        });
-        Some(object.to_string())
+        }
     }
 
     fn sentence(&self) -> Option<String> {
