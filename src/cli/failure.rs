@@ -51,6 +51,8 @@ pub(super) enum Failure {
     NotServing,
     /// The server said something that the API does not allow.
     Confused(&'static str),
+    /// A benchmark did not go as it should; what it measured was shown.
+    Bench(String),
     /// `serve` ended with this sentence.
     Serve(String),
     /// A data directory is in use, damaged, or none.
@@ -86,6 +88,7 @@ impl Failure {
             | Self::NoAnswer { .. }
             | Self::NotServing => Exit::NotReady,
             Self::Confused(_)
+            | Self::Bench(_)
             | Self::Serve(_)
             | Self::Directory(_)
             | Self::Runtime(_)
@@ -120,7 +123,7 @@ impl Failure {
     }
 
     /// The gRPC code of the server, or the one that says the same.
-    fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
             Self::Refused(status) => status.code(),
             Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
@@ -129,6 +132,7 @@ impl Failure {
             Self::Directory(_) => Code::FailedPrecondition,
             Self::NotServing
             | Self::Confused(_)
+            | Self::Bench(_)
             | Self::Serve(_)
             | Self::Runtime(_)
             | Self::File { .. }
@@ -137,12 +141,14 @@ impl Failure {
         }
     }
 
-    fn sentence(&self) -> Option<String> {
+    /// What happened, without what the server added to it.
+    pub(super) fn sentence(&self) -> Option<String> {
         match self {
             Self::Refused(status) => Some(status.message().to_owned()),
-            Self::Usage(sentence) | Self::Serve(sentence) | Self::Directory(sentence) => {
-                Some(sentence.clone())
-            }
+            Self::Usage(sentence)
+            | Self::Bench(sentence)
+            | Self::Serve(sentence)
+            | Self::Directory(sentence) => Some(sentence.clone()),
             Self::Unreachable { server, cause } => {
                 Some(format!("cannot reach the server at {server}: {cause}"))
             }
