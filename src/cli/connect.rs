@@ -114,6 +114,11 @@ impl Connection {
         request
     }
 
+    /// How long an answer is waited for.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// How long a stream may go on, if that was said.
     pub(super) fn limit(&self) -> Option<Duration> {
         self.limit
@@ -158,7 +163,8 @@ impl Connection {
         Failure::broken(&self.server, &status)
     }
 
-    fn no_answer(&self) -> Failure {
+    /// There was no answer in time.
+    pub(super) fn no_answer(&self) -> Failure {
         Failure::NoAnswer { server: self.server.clone(), waited: self.deadline }
     }
 }

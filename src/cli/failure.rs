@@ -51,6 +51,8 @@ pub(super) enum Failure {
     NotServing,
     /// The server said something that the API does not allow.
     Confused(&'static str),
+    /// A benchmark did not go as it should; what it measured was shown.
+    Bench(String),
     /// `serve` ended with this sentence.
     Serve(String),
     /// A data directory is in use, damaged, or none.
@@ -86,6 +88,7 @@ impl Failure {
             | Self::NoAnswer { .. }
             | Self::NotServing => Exit::NotReady,
             Self::Confused(_)
+            | Self::Bench(_)
             | Self::Serve(_)
             | Self::Directory(_)
             | Self::Runtime(_)
@@ -105,22 +108,10 @@ impl Failure {
 
     /// What a program is told, if anything: one JSON object on one line.
     pub(super) fn json(&self) -> Option<String> {
-        let code = match self {
-            Self::Refused(status) => {
-                return Some(Refusal::from(status.as_ref()).json().to_string());
-            }
-            Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
-            Self::NoAnswer { .. } => Code::DeadlineExceeded,
-            Self::Usage(_) => Code::InvalidArgument,
-            Self::Directory(_) => Code::FailedPrecondition,
-            Self::NotServing
-            | Self::Confused(_)
-            | Self::Serve(_)
-            | Self::Runtime(_)
-            | Self::File { .. }
-            | Self::Output(_)
-            | Self::EnoughRead => Code::Unknown,
-        };
+        if let Self::Refused(status) = self {
+            return Some(Refusal::from(status.as_ref()).json().to_string());
+        }
+        let code = self.code();
         let object = json!({
             "code": code as i32,
             "grpc_code": code_name(code),
@@ -131,12 +122,33 @@ impl Failure {
         Some(object.to_string())
     }
 
-    fn sentence(&self) -> Option<String> {
+    /// The gRPC code of the server, or the one that says the same.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Refused(status) => status.code(),
+            Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
+            Self::NoAnswer { .. } => Code::DeadlineExceeded,
+            Self::Usage(_) => Code::InvalidArgument,
+            Self::Directory(_) => Code::FailedPrecondition,
+            Self::NotServing
+            | Self::Confused(_)
+            | Self::Bench(_)
+            | Self::Serve(_)
+            | Self::Runtime(_)
+            | Self::File { .. }
+            | Self::Output(_)
+            | Self::EnoughRead => Code::Unknown,
+        }
+    }
+
+    /// What happened, without what the server added to it.
+    pub(super) fn sentence(&self) -> Option<String> {
         match self {
             Self::Refused(status) => Some(status.message().to_owned()),
-            Self::Usage(sentence) | Self::Serve(sentence) | Self::Directory(sentence) => {
-                Some(sentence.clone())
-            }
+            Self::Usage(sentence)
+            | Self::Bench(sentence)
+            | Self::Serve(sentence)
+            | Self::Directory(sentence) => Some(sentence.clone()),
             Self::Unreachable { server, cause } => {
                 Some(format!("cannot reach the server at {server}: {cause}"))
             }

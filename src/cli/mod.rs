@@ -13,6 +13,7 @@ use std::io::{self, Write};
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod bench;
 mod connect;
 mod error;
 mod failure;
@@ -78,6 +79,8 @@ enum Command {
     /// Create, move, look at and delete instances
     #[command(subcommand)]
     Instance(instance::Command),
+    /// Drive a running server and say how fast it answers
+    Bench(bench::BenchArgs),
     /// Verify, print or repair a data directory that no server has
     #[command(subcommand)]
     Log(log::Command),
@@ -133,6 +136,8 @@ impl CommandLine {
             Command::Instance(command) => {
                 client(json, async |out| command.run(&options, out).await)
             }
+            // It has threads of its own.
+            Command::Bench(args) => show(json, |out| args.run(&options, out)),
             Command::Log(command) => show(json, |out| command.run(out)),
             Command::Error(args) => show(json, |out| args.run(out)),
             Command::ServerInfo => client(json, async |out| server_info::run(&options, out).await),

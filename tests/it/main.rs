@@ -7,6 +7,7 @@
 mod support;
 
 mod backups;
+mod bench;
 mod cli;
 mod contention;
 mod contexts;

@@ -5,10 +5,12 @@
 //! - `backup`: backups as a client takes them and sends them
 //! - `call`: any call as bytes, for tables of calls and for bytes that are no message
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
+//! - `front`: a server in front of a real one, which carries pipelines
 //! - `refusal`: what a refused client is told
 
 pub(crate) mod backup;
 pub(crate) mod call;
+pub(crate) mod front;
 pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod server;

@@ -36,6 +36,10 @@ impl Picture {
     pub(crate) fn instances(&self) -> &[pb::Instance] {
         &self.instances
     }
+
+    pub(crate) fn sessions(&self) -> &[pb::Session] {
+        &self.sessions
+    }
 }
 
 impl TestServer {
