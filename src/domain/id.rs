@@ -4,11 +4,12 @@
 //! has one door: its constructor. The doors say which rule was broken in a sentence that can be
 //! shown to the client; they never repeat the client's input.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::domain::limits;
 
@@ -183,7 +184,9 @@ pub struct Principal(Arc<str>);
 impl Principal {
     /// Everybody, where no authentication is configured.
     pub fn anonymous() -> Self {
-        Self("anonymous".into())
+        // One for all, so that asking for it costs no memory and comparing two of it a glance.
+        static ANONYMOUS: LazyLock<Principal> = LazyLock::new(|| Principal::new("anonymous"));
+        ANONYMOUS.clone()
     }
 
     /// The identity with this name, as authentication found it.
@@ -208,13 +211,33 @@ impl fmt::Display for Principal {
 ///
 /// Cloning shares both. A handle is compared by what it stands for, and an equal one that shares its
 /// memory is recognised at once.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner(Arc<Declared>);
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Declared {
     principal: Principal,
     thread: ThreadId,
+}
+
+impl Ord for Owner {
+    /// By principal, then by thread. Handles of one value, and threads of one principal, are recognised
+    /// by their memory: that is what most comparisons are of.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        let (mine, others) = (&self.0.principal, &other.0.principal);
+        let principals =
+            if Arc::ptr_eq(&mine.0, &others.0) { Ordering::Equal } else { mine.cmp(others) };
+        principals.then_with(|| self.0.thread.cmp(&other.0.thread))
+    }
+}
+
+impl PartialOrd for Owner {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Owner {
