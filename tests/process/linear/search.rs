@@ -1,0 +1,267 @@
+//! Is there an order of all operations of one session that explains every answer?
+//!
+//! The search of Wing and Gong with the memory of Lowe: an operation may come next if none that is still
+//! to come was answered before it was asked for, and if its answer is right in the state that has been
+//! reached. A configuration that has been tried is not tried again.
+//!
+//! What keeps it small: changes whose revision is known have only one order. An answer that changes
+//! nothing and is right now costs nothing to place now. So there is a choice only of when a
+//! lease ends, and of when, if ever, something was made whose answer is not known.
+
+use std::collections::HashSet;
+
+use super::contract::State;
+use super::history::{Nanos, Operation};
+use super::order::place;
+use super::{What, Wrong};
+
+/// Configurations of one session that are tried at most: some 100 times what honest histories need,
+/// and a few seconds.
+pub(crate) const CONFIGURATIONS_MAX: usize = 500_000;
+
+/// What has been placed, and what that led to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Configuration {
+    state: State,
+    /// How many of the changes whose revision is known are placed.
+    known: usize,
+    /// Answered operations, by their place in time.
+    placed: Placed,
+    /// Those without an answer that are taken to have been made.
+    made: Vec<usize>,
+}
+
+/// A set of numbers of which nearly all are below a first that is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Placed {
+    first_missing: usize,
+    beyond: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Known,
+    Answered(usize),
+    Expires,
+    Unknown(usize),
+}
+
+struct Session<'a> {
+    /// Answered, in the order in which they were asked for.
+    answered: Vec<&'a Operation>,
+    /// The changes among them whose revision is known, in its order.
+    known: Vec<(u64, usize)>,
+    unknown: Vec<&'a Operation>,
+}
+
+struct Choice {
+    from: Configuration,
+    /// What has not been tried yet, the best last.
+    steps: Vec<Step>,
+}
+
+/// How many configurations an explanation took.
+pub(crate) fn explains(session: &[Operation]) -> Result<usize, Wrong> {
+    explains_within(session, CONFIGURATIONS_MAX)
+}
+
+pub(crate) fn explains_within(session: &[Operation], most: usize) -> Result<usize, Wrong> {
+    let session = Session::of(session);
+    let mut tried = HashSet::new();
+    let mut furthest: Option<Configuration> = None;
+    let mut choices: Vec<Choice> = Vec::new();
+    let mut next = Some(session.nothing_placed());
+    loop {
+        if let Some(mut configuration) = next.take() {
+            let horizon = session.place_what_costs_nothing(&mut configuration);
+            if configuration.placed.count() == session.answered.len() {
+                return Ok(tried.len() + 1);
+            }
+            if tried.len() == most {
+                return Err(Wrong {
+                    what: What::GaveUp,
+                    explained: format!("no answer after {most} configurations"),
+                });
+            }
+            if tried.insert(configuration.clone()) {
+                let count = configuration.placed.count();
+                if furthest.as_ref().is_none_or(|furthest| furthest.placed.count() < count) {
+                    furthest = Some(configuration.clone());
+                }
+                let steps = session.steps(&configuration, horizon);
+                choices.push(Choice { from: configuration, steps });
+            }
+        }
+        let Some(choice) = choices.last_mut() else { break };
+        match choice.steps.pop() {
+            Some(step) => next = session.after(&choice.from, step),
+            None => drop(choices.pop()),
+        }
+    }
+    let furthest = furthest.expect("at least the beginning was tried");
+    Err(Wrong { what: What::NoOrder, explained: session.explain(&furthest) })
+}
+
+impl<'a> Session<'a> {
+    fn of(session: &'a [Operation]) -> Self {
+        let mut answered: Vec<_> = session.iter().filter(|one| !one.is_unknown()).collect();
+        answered.sort_by_key(|one| (one.invoked, one.returned));
+        let known = answered.iter().enumerate();
+        let known = known.filter_map(|(at, made)| Some((place(made)?, at)));
+        let mut known: Vec<_> = known.collect();
+        known.sort_unstable();
+        let known = known.into_iter().map(|((revision, _), at)| (revision, at)).collect();
+        let unknown = session.iter().filter(|one| one.is_unknown()).collect();
+        Self { answered, known, unknown }
+    }
+
+    fn nothing_placed(&self) -> Configuration {
+        let state = State::default();
+        Configuration { state, known: 0, placed: Placed::default(), made: Vec::new() }
+    }
+
+    /// The revision of the next change that is known.
+    fn ceiling(&self, configuration: &Configuration) -> u64 {
+        self.known.get(configuration.known).map_or(u64::MAX, |(revision, _)| *revision)
+    }
+
+    /// Whatever comes next must have been asked for by then: when the first answer came among those that
+    /// are still to be placed.
+    fn horizon(&self, placed: &Placed) -> Nanos {
+        let mut horizon = Nanos::MAX;
+        for at in placed.first_missing..self.answered.len() {
+            let one = self.answered[at];
+            if one.invoked > horizon {
+                break;
+            }
+            if !placed.contains(at) {
+                horizon = horizon.min(one.returned);
+            }
+        }
+        horizon
+    }
+
+    /// Those that may come next: asked for within the horizon, and not placed.
+    fn next(&self, placed: &Placed, horizon: Nanos) -> impl Iterator<Item = usize> {
+        let in_time = move |at: &usize| self.answered[*at].invoked <= horizon;
+        (placed.first_missing..self.answered.len())
+            .take_while(in_time)
+            .filter(|at| !placed.contains(*at))
+    }
+
+    /// Places every answer that is right now and changes nothing: whatever else there is to come, it
+    /// could not be placed better. Tells the horizon after that.
+    fn place_what_costs_nothing(&self, configuration: &mut Configuration) -> Nanos {
+        loop {
+            let horizon = self.horizon(&configuration.placed);
+            let ceiling = self.ceiling(configuration);
+            let state = configuration.state;
+            let free: Vec<_> = self
+                .next(&configuration.placed, horizon)
+                .filter(|at| {
+                    let one = self.answered[*at];
+                    one.revision().is_none() && state.after(one, ceiling) == Some(state)
+                })
+                .collect();
+            if free.is_empty() {
+                return horizon;
+            }
+            for at in free {
+                configuration.placed.insert(at);
+            }
+        }
+    }
+
+    /// What may come next, the most likely last.
+    fn steps(&self, configuration: &Configuration, horizon: Nanos) -> Vec<Step> {
+        let ceiling = self.ceiling(configuration);
+        let state = &configuration.state;
+        let mut steps = Vec::new();
+        for (at, one) in self.unknown.iter().enumerate() {
+            let open = one.invoked <= horizon && !configuration.made.contains(&at);
+            if open && state.after_unknown(one, ceiling).is_some() {
+                steps.push(Step::Unknown(at));
+            }
+        }
+        if state.expiry().is_some_and(|(earliest, _)| earliest <= horizon) {
+            steps.push(Step::Expires);
+        }
+        for at in self.next(&configuration.placed, horizon) {
+            let one = self.answered[at];
+            if one.revision().is_none() && state.after(one, ceiling).is_some() {
+                steps.push(Step::Answered(at));
+            }
+        }
+        if let Some((_, at)) = self.known.get(configuration.known) {
+            let one = self.answered[*at];
+            if one.invoked <= horizon && state.after(one, ceiling).is_some() {
+                steps.push(Step::Known);
+            }
+        }
+        steps
+    }
+
+    fn after(&self, from: &Configuration, step: Step) -> Option<Configuration> {
+        let ceiling = self.ceiling(from);
+        let mut next = from.clone();
+        next.state = match step {
+            Step::Known => {
+                let (_, at) = self.known[from.known];
+                next.known += 1;
+                next.placed.insert(at);
+                from.state.after(self.answered[at], ceiling)?
+            }
+            Step::Answered(at) => {
+                next.placed.insert(at);
+                from.state.after(self.answered[at], ceiling)?
+            }
+            Step::Expires => from.state.expiry()?.1,
+            Step::Unknown(at) => {
+                let place = next.made.partition_point(|made| *made < at);
+                next.made.insert(place, at);
+                from.state.after_unknown(self.unknown[at], ceiling)?
+            }
+        };
+        Some(next)
+    }
+
+    /// The furthest that any order went, and what it could not go past.
+    fn explain(&self, furthest: &Configuration) -> String {
+        const SHOWN: usize = 8;
+        let horizon = self.horizon(&furthest.placed);
+        let mut stuck: Vec<_> =
+            self.next(&furthest.placed, horizon).map(|at| self.answered[at]).collect();
+        stuck.sort_by_key(|one| one.returned);
+        let stuck: Vec<_> = stuck.iter().take(SHOWN).map(|one| format!("  {one}")).collect();
+        format!(
+            "after {} of {} answers, the session is {}, and none of these can be next, nor any of {} \
+             operations without an answer help:\n{}",
+            furthest.placed.count(),
+            self.answered.len(),
+            furthest.state,
+            self.unknown.len(),
+            stuck.join("\n"),
+        )
+    }
+}
+
+impl Placed {
+    fn contains(&self, at: usize) -> bool {
+        at < self.first_missing || self.beyond.binary_search(&at).is_ok()
+    }
+
+    fn insert(&mut self, at: usize) {
+        if at == self.first_missing {
+            let run = self.beyond.iter().zip(at + 1..);
+            let run = run.take_while(|(beyond, next)| *beyond == next).count();
+            self.beyond.drain(..run);
+            self.first_missing += run + 1;
+        } else if let Err(place) = self.beyond.binary_search(&at) {
+            self.beyond.insert(place, at);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.first_missing + self.beyond.len()
+    }
+}
