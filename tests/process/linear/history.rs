@@ -46,8 +46,8 @@ pub(crate) enum Outcome {
     /// What a Look saw: who holds the session, under which token.
     Saw(Option<(Thread, u64)>),
     Refused(Refusal),
-    /// The answer never came. It was made at some time after it was asked for, perhaps after its caller
-    /// had given up, or never.
+    /// The answer never came. It was made at some time after it was asked for, perhaps long after its
+    /// caller had given up, or never.
     Unknown,
 }
 
@@ -80,7 +80,8 @@ pub(crate) struct Operation {
     pub(crate) act: Act,
     /// Before it was sent for the first time.
     pub(crate) invoked: Nanos,
-    /// After its answer was there; never, if there was none.
+    /// After its answer was there. If there was none, after it can have been made: when the server that
+    /// was asked was dead, or never.
     pub(crate) returned: Nanos,
     pub(crate) outcome: Outcome,
 }

@@ -12,12 +12,22 @@
 //! - `order`: what revisions alone tell
 //! - `search`: the search for an order that explains all
 //! - `tests`: the check itself, on histories that are known to be right or wrong
+//! - `recorder`: how a history is written down
+//! - `wire`: how calls get to a server, also by processes that are stopped and killed
+//! - `call`: acts as messages, and answers as outcomes
+//! - `worker`: a client at work
+//! - `rounds`: many of them, on servers that die
 
-pub(crate) mod contract;
-pub(crate) mod history;
+mod call;
+mod contract;
+mod history;
 mod order;
-pub(crate) mod search;
+mod recorder;
+mod rounds;
+mod search;
 mod tests;
+mod wire;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -29,6 +29,9 @@ struct Configuration {
     placed: Placed,
     /// Those without an answer that are taken to have been made.
     made: Vec<usize>,
+    /// All that comes next comes after this: something that is placed was asked for then, or a lease
+    /// ended.
+    now: Nanos,
 }
 
 /// A set of numbers of which nearly all are below a first that is missing.
@@ -111,13 +114,14 @@ impl<'a> Session<'a> {
         let mut known: Vec<_> = known.collect();
         known.sort_unstable();
         let known = known.into_iter().map(|((revision, _), at)| (revision, at)).collect();
-        let unknown = session.iter().filter(|one| one.is_unknown()).collect();
+        let mut unknown: Vec<_> = session.iter().filter(|one| one.is_unknown()).collect();
+        unknown.sort_by_key(|one| one.returned);
         Self { answered, known, unknown }
     }
 
     fn nothing_placed(&self) -> Configuration {
         let state = State::default();
-        Configuration { state, known: 0, placed: Placed::default(), made: Vec::new() }
+        Configuration { state, known: 0, placed: Placed::default(), made: Vec::new(), now: 0 }
     }
 
     /// The revision of the next change that is known.
@@ -149,25 +153,36 @@ impl<'a> Session<'a> {
             .filter(|at| !placed.contains(*at))
     }
 
+    /// Those that change nothing and are right now.
+    fn free(&self, configuration: &Configuration, horizon: Nanos) -> impl Iterator<Item = usize> {
+        let (state, ceiling) = (configuration.state, self.ceiling(configuration));
+        self.next(&configuration.placed, horizon).filter(move |at| {
+            let one = self.answered[*at];
+            one.revision().is_none() && state.after(one, ceiling) == Some(state)
+        })
+    }
+
+    /// What has no answer and may still be made: those before the first can no longer be.
+    fn first_open(&self, configuration: &Configuration) -> usize {
+        self.unknown.partition_point(|one| one.returned < configuration.now)
+    }
+
     /// Places every answer that is right now and changes nothing: whatever else there is to come, it
-    /// could not be placed better. Tells the horizon after that.
+    /// could not be placed better. One that comes too late for something that has no answer waits, as
+    /// that must be decided first. Tells the horizon after that.
     fn place_what_costs_nothing(&self, configuration: &mut Configuration) -> Nanos {
         loop {
             let horizon = self.horizon(&configuration.placed);
-            let ceiling = self.ceiling(configuration);
-            let state = configuration.state;
-            let free: Vec<_> = self
-                .next(&configuration.placed, horizon)
-                .filter(|at| {
-                    let one = self.answered[*at];
-                    one.revision().is_none() && state.after(one, ceiling) == Some(state)
-                })
-                .collect();
+            let open = self.unknown.get(self.first_open(configuration));
+            let decided = open.map_or(Nanos::MAX, |one| one.returned);
+            let free = self.free(configuration, horizon.min(decided));
+            let free: Vec<_> = free.collect();
             if free.is_empty() {
                 return horizon;
             }
             for at in free {
                 configuration.placed.insert(at);
+                configuration.now = configuration.now.max(self.answered[at].invoked);
             }
         }
     }
@@ -177,7 +192,7 @@ impl<'a> Session<'a> {
         let ceiling = self.ceiling(configuration);
         let state = &configuration.state;
         let mut steps = Vec::new();
-        for (at, one) in self.unknown.iter().enumerate() {
+        for (at, one) in self.unknown.iter().enumerate().skip(self.first_open(configuration)) {
             let open = one.invoked <= horizon && !configuration.made.contains(&at);
             if open && state.after_unknown(one, ceiling).is_some() {
                 steps.push(Step::Unknown(at));
@@ -188,10 +203,13 @@ impl<'a> Session<'a> {
         }
         for at in self.next(&configuration.placed, horizon) {
             let one = self.answered[at];
-            if one.revision().is_none() && state.after(one, ceiling).is_some() {
+            let next = state.after(one, ceiling);
+            if one.revision().is_none() && next.is_some_and(|next| next != *state) {
                 steps.push(Step::Answered(at));
             }
         }
+        // Of those that wait for a decision, the first makes it as well as any.
+        steps.extend(self.free(configuration, horizon).next().map(Step::Answered));
         if let Some((_, at)) = self.known.get(configuration.known) {
             let one = self.answered[*at];
             if one.invoked <= horizon && state.after(one, ceiling).is_some() {
@@ -204,24 +222,29 @@ impl<'a> Session<'a> {
     fn after(&self, from: &Configuration, step: Step) -> Option<Configuration> {
         let ceiling = self.ceiling(from);
         let mut next = from.clone();
-        next.state = match step {
+        let (state, since) = match step {
             Step::Known => {
                 let (_, at) = self.known[from.known];
                 next.known += 1;
                 next.placed.insert(at);
-                from.state.after(self.answered[at], ceiling)?
+                (from.state.after(self.answered[at], ceiling)?, self.answered[at].invoked)
             }
             Step::Answered(at) => {
                 next.placed.insert(at);
-                from.state.after(self.answered[at], ceiling)?
+                (from.state.after(self.answered[at], ceiling)?, self.answered[at].invoked)
             }
-            Step::Expires => from.state.expiry()?.1,
+            Step::Expires => {
+                let (earliest, free) = from.state.expiry()?;
+                (free, earliest)
+            }
             Step::Unknown(at) => {
                 let place = next.made.partition_point(|made| *made < at);
                 next.made.insert(place, at);
-                from.state.after_unknown(self.unknown[at], ceiling)?
+                (from.state.after_unknown(self.unknown[at], ceiling)?, self.unknown[at].invoked)
             }
         };
+        next.state = state;
+        next.now = from.now.max(since);
         Some(next)
     }
 
