@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jet_session::proto::api as pb;
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::history::{Act, Outcome, Refusal, Thread, Unset};
@@ -136,6 +136,7 @@ fn refusal(act: Act, status: &Status) -> Option<Refusal> {
     if matches!(reason, "WAIT_QUEUE_FULL" | "NOT_SET") {
         return Some(Refusal::NotSaid);
     }
+    assert_ne!(status.code(), Code::Unimplemented, "NOT SERVED: {act:?}: {}", status.message());
     let refusal = match jet_error(status)? {
         -1912 => Refusal::AlreadySet {
             holder: thread(&fact(status, "holder_thread_id")),

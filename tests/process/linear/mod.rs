@@ -59,6 +59,8 @@ pub(crate) struct Checked {
     pub(crate) operations: usize,
     pub(crate) unknown: usize,
     pub(crate) configurations: usize,
+    /// Leases that ended.
+    pub(crate) expired: usize,
 }
 
 /// Checks the history of one instance.
@@ -71,7 +73,9 @@ pub(crate) fn check(history: &[Operation]) -> Result<Checked, Wrong> {
     let mut checked = Checked::default();
     for session in sessions.values() {
         order::replays(session)?;
-        checked.configurations += search::explains(session)?;
+        let explanation = search::explains(session)?;
+        checked.configurations += explanation.configurations;
+        checked.expired += explanation.expired;
         checked.sessions += 1;
         checked.operations += session.len();
         checked.unknown += session.iter().filter(|one| one.is_unknown()).count();

@@ -34,11 +34,11 @@ struct Configuration {
     now: Nanos,
 }
 
-/// A set of numbers of which nearly all are below a first that is missing.
+/// A set of numbers: all below `end` but a few.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 struct Placed {
-    first_missing: usize,
-    beyond: Vec<usize>,
+    end: usize,
+    missing: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,16 +59,25 @@ struct Session<'a> {
 
 struct Choice {
     from: Configuration,
-    /// What has not been tried yet, the best last.
+    /// What has not been tried yet, the best last, and what is being tried.
     steps: Vec<Step>,
+    tries: Option<Step>,
 }
 
-/// How many configurations an explanation took.
-pub(crate) fn explains(session: &[Operation]) -> Result<usize, Wrong> {
+/// An order that explains all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Explanation {
+    /// How many configurations were tried to find it.
+    pub(crate) configurations: usize,
+    /// How many leases end in it.
+    pub(crate) expired: usize,
+}
+
+pub(crate) fn explains(session: &[Operation]) -> Result<Explanation, Wrong> {
     explains_within(session, CONFIGURATIONS_MAX)
 }
 
-pub(crate) fn explains_within(session: &[Operation], most: usize) -> Result<usize, Wrong> {
+pub(crate) fn explains_within(session: &[Operation], most: usize) -> Result<Explanation, Wrong> {
     let session = Session::of(session);
     let mut tried = HashSet::new();
     let mut furthest: Option<Configuration> = None;
@@ -78,7 +87,11 @@ pub(crate) fn explains_within(session: &[Operation], most: usize) -> Result<usiz
         if let Some(mut configuration) = next.take() {
             let horizon = session.place_what_costs_nothing(&mut configuration);
             if configuration.placed.count() == session.answered.len() {
-                return Ok(tried.len() + 1);
+                let path = choices.iter().filter_map(|choice| choice.tries);
+                return Ok(Explanation {
+                    configurations: tried.len() + 1,
+                    expired: path.filter(|step| matches!(step, Step::Expires)).count(),
+                });
             }
             if tried.len() == most {
                 return Err(Wrong {
@@ -92,11 +105,12 @@ pub(crate) fn explains_within(session: &[Operation], most: usize) -> Result<usiz
                     furthest = Some(configuration.clone());
                 }
                 let steps = session.steps(&configuration, horizon);
-                choices.push(Choice { from: configuration, steps });
+                choices.push(Choice { from: configuration, steps, tries: None });
             }
         }
         let Some(choice) = choices.last_mut() else { break };
-        match choice.steps.pop() {
+        choice.tries = choice.steps.pop();
+        match choice.tries {
             Some(step) => next = session.after(&choice.from, step),
             None => drop(choices.pop()),
         }
@@ -133,14 +147,12 @@ impl<'a> Session<'a> {
     /// are still to be placed.
     fn horizon(&self, placed: &Placed) -> Nanos {
         let mut horizon = Nanos::MAX;
-        for at in placed.first_missing..self.answered.len() {
+        for at in placed.others(self.answered.len()) {
             let one = self.answered[at];
             if one.invoked > horizon {
                 break;
             }
-            if !placed.contains(at) {
-                horizon = horizon.min(one.returned);
-            }
+            horizon = horizon.min(one.returned);
         }
         horizon
     }
@@ -148,9 +160,7 @@ impl<'a> Session<'a> {
     /// Those that may come next: asked for within the horizon, and not placed.
     fn next(&self, placed: &Placed, horizon: Nanos) -> impl Iterator<Item = usize> {
         let in_time = move |at: &usize| self.answered[*at].invoked <= horizon;
-        (placed.first_missing..self.answered.len())
-            .take_while(in_time)
-            .filter(|at| !placed.contains(*at))
+        placed.others(self.answered.len()).take_while(in_time)
     }
 
     /// Those that change nothing and are right now.
@@ -269,22 +279,21 @@ impl<'a> Session<'a> {
 }
 
 impl Placed {
-    fn contains(&self, at: usize) -> bool {
-        at < self.first_missing || self.beyond.binary_search(&at).is_ok()
-    }
-
     fn insert(&mut self, at: usize) {
-        if at == self.first_missing {
-            let run = self.beyond.iter().zip(at + 1..);
-            let run = run.take_while(|(beyond, next)| *beyond == next).count();
-            self.beyond.drain(..run);
-            self.first_missing += run + 1;
-        } else if let Err(place) = self.beyond.binary_search(&at) {
-            self.beyond.insert(place, at);
+        if at >= self.end {
+            self.missing.extend(self.end..at);
+            self.end = at + 1;
+        } else if let Ok(place) = self.missing.binary_search(&at) {
+            self.missing.remove(place);
         }
     }
 
+    /// The numbers below `all` that are not in it, rising.
+    fn others(&self, all: usize) -> impl Iterator<Item = usize> {
+        self.missing.iter().copied().chain(self.end..all)
+    }
+
     fn count(&self) -> usize {
-        self.first_missing + self.beyond.len()
+        self.end - self.missing.len()
     }
 }

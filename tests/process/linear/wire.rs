@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -37,6 +39,19 @@ impl Wire {
         match self {
             Self::Own(channel) => unary(channel, path, message.clone()).await,
             Self::Child(child) => child.call(path, message).await,
+        }
+    }
+
+    /// A process stops for a while, with all that it holds.
+    pub(crate) fn falls_asleep(&self, time: Duration) {
+        if let Self::Child(child) = self {
+            let process = child.process();
+            process.asleep.store(true, Ordering::Relaxed);
+            process.signal(Signal::STOP);
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                process.wakes_up();
+            });
         }
     }
 }
@@ -94,7 +109,10 @@ pub(crate) struct Errand {
 }
 
 /// Killed when dropped, stopped or not.
-pub(crate) struct Process(Mutex<Child>);
+pub(crate) struct Process {
+    child: Mutex<Child>,
+    asleep: AtomicBool,
+}
 
 impl Errand {
     pub(crate) async fn begin(server: SocketAddr) -> Self {
@@ -109,7 +127,8 @@ impl Errand {
             .stderr(Stdio::null())
             .spawn()
             .expect("this program starts again");
-        let process = Arc::new(Process(Mutex::new(child)));
+        let process = Process { child: Mutex::new(child), asleep: AtomicBool::new(false) };
+        let process = Arc::new(process);
         let (stream, _) = within("the child comes", listener.accept()).await.expect("it connects");
         let (answers, calls) = stream.into_split();
         Self { process, answers: BufReader::new(answers), calls }
@@ -135,15 +154,24 @@ impl Errand {
 
 impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
-        let child = lock(&self.0);
+        let child = lock(&self.child);
         // It may have ended, but it is ours until it is waited for.
         kill_process(Pid::from_child(&child), signal).expect("our own child takes signals");
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn wakes_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        self.signal(Signal::CONT);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let mut child = lock(&self.0);
+        let mut child = lock(&self.child);
         // Nothing is left to do if it has ended.
         child.kill().ok();
         child.wait().ok();

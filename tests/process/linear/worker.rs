@@ -25,6 +25,9 @@ pub(crate) const PROCESSES: Thread = 100;
 const LEASE_NS: u64 = 1_000_000_000;
 const WAIT_NS_MAX: u64 = 100_000_000;
 
+/// Longer than the lease of a process and the lateness of its end.
+pub(crate) const ASLEEP: Duration = Duration::from_millis(3_200);
+
 /// Which features are used, besides setting, resetting, looking and ending.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mix {
@@ -62,6 +65,8 @@ pub(crate) struct Worker {
     /// The tokens of what it holds, as far as it knows, and what it knows of other holders.
     held: BTreeMap<u64, u64>,
     seen: BTreeMap<u64, (Thread, u64)>,
+    /// Calls that it will make again when there is another server.
+    later: Vec<Pending>,
 }
 
 /// A call that has no answer yet and will be made again, whatever happened to the first copy.
@@ -75,20 +80,23 @@ pub(crate) struct Pending {
 }
 
 /// No answer came: the server is gone, or the process that made the call.
-struct Lost(Option<Pending>);
+struct Lost;
 
 impl Worker {
     pub(crate) fn new(thread: Thread, wire: Wire, common: &Arc<Common>, random: Random) -> Self {
         let common = Arc::clone(common);
-        Self { thread, wire, common, random, held: BTreeMap::new(), seen: BTreeMap::new() }
+        let (held, seen) = (BTreeMap::new(), BTreeMap::new());
+        Self { thread, wire, common, random, held, seen, later: Vec::new() }
     }
 
-    /// Works until no answer comes; hands back the call that should be made again.
-    pub(crate) async fn run(mut self, pending: Option<Pending>) -> Option<Pending> {
-        if let Some(pending) = pending
-            && let Err(Lost(pending)) = self.finish(pending).await
-        {
-            return pending;
+    /// Works until no answer comes; hands back the calls that should be made again.
+    pub(crate) async fn run(mut self, pending: Vec<Pending>) -> Vec<Pending> {
+        let mut pending = pending.into_iter();
+        while let Some(call) = pending.next() {
+            if let Err(Lost) = self.finish(call).await {
+                self.later.extend(pending);
+                return self.later;
+            }
         }
         loop {
             let sessions = self.common.sessions.lock().await.clone();
@@ -99,8 +107,8 @@ impl Worker {
                 Some(_) | None => *self.random.one_of(&sessions),
             };
             let act = self.choose(session);
-            if let Err(Lost(pending)) = self.make(session, act).await {
-                return pending;
+            if let Err(Lost) = self.make(session, act).await {
+                return self.later;
             }
         }
     }
@@ -135,7 +143,8 @@ impl Worker {
         match dice {
             0..4 if mix.transfers => self.transfer(token),
             4..8 if mix.checks => Act::Check { token },
-            8..10 if mix.forces => Act::ForceReset { token },
+            // Rarely, or nobody's lease would have the time to end.
+            8 if mix.forces && self.random.percent(10) => Act::ForceReset { token },
             10..40 if mix.waits => Act::Set { wait: true, lease },
             40..50 => Act::Look,
             50..54 => Act::Reset { token },
@@ -193,10 +202,17 @@ impl Worker {
         if outcome == Outcome::Unknown {
             // Half of them are asked for again when there is a server again, the others never.
             if self.common.mix.retries && self.random.percent(50) {
-                return Err(Lost(Some(call)));
+                self.later.push(call);
+            } else {
+                self.common.recorder.told(call.asked, outcome);
             }
-            self.common.recorder.told(call.asked, outcome);
-            return Err(Lost(None));
+            return Err(Lost);
+        }
+        if self.common.mix.retries && self.later.is_empty() && self.random.percent(2) {
+            // This answer is lost too, and asked for again when its server is dead.
+            self.held.remove(&call.session);
+            self.later.push(call);
+            return Ok(());
         }
         if call.stray && matches!(outcome, Outcome::Refused(_)) {
             // A refusal is not remembered: the stray copy may be granted what the later one was not.
@@ -208,6 +224,11 @@ impl Worker {
             self.common.enough.notify_one();
         }
         self.learn(call.session, call.asked.act, outcome);
+        if matches!((call.asked.act, outcome), (Act::Set { lease: Some(_), .. }, Outcome::Made(_)))
+            && self.random.percent(30)
+        {
+            self.wire.falls_asleep(ASLEEP);
+        }
         let ended = outcome == Outcome::Refused(Refusal::Ended)
             || call.asked.act == Act::End && outcome == Outcome::Ok;
         if ended {
@@ -239,7 +260,7 @@ impl Worker {
         if !self.common.sessions.lock().await.contains(&ended) {
             return Ok(());
         }
-        let begun = begin(&mut self.wire).await.ok_or(Lost(None))?;
+        let begun = begin(&mut self.wire).await.ok_or(Lost)?;
         // Somebody else may have been quicker; then one is begun in vain.
         let mut sessions = self.common.sessions.lock().await;
         if let Some(place) = sessions.iter_mut().find(|session| **session == ended) {
