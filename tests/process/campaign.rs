@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 use crate::clients::{Client, LAZY, MAIN, Shared, TASKS, begin, connect, jet_error, lock};
 use crate::ledger::{SHARED, Seen, Tally};
 use crate::random::Random;
-use crate::server::{RealServer, Starting, now, within};
+use crate::server::{RealServer, Starting, end_of, now, within};
 
 const SHARED_SESSIONS: usize = 4;
 
@@ -113,7 +113,7 @@ impl Campaign {
     pub(crate) async fn recovered(&mut self, channel: &Channel) {
         self.ask_early(channel).await;
         for instance in [MAIN, LAZY] {
-            self.ready(channel, instance).await;
+            ready(channel, instance, &self.log).await;
         }
         let died = self.died.take();
         for ledger in [&self.shared.main, &self.shared.lazy] {
@@ -136,35 +136,6 @@ impl Campaign {
                 self.initializing += 1;
             }
         }
-    }
-
-    async fn ready(&self, channel: &Channel, instance: &str) {
-        let mut instances = InstanceServiceClient::new(channel.clone());
-        let request = pb::WatchInstancesRequest { names: vec![instance.to_owned()] };
-        let mut watch = instances.watch_instances(request).await.expect("a watch").into_inner();
-        within("the instance is ready", async {
-            loop {
-                let told = watch.message().await.expect("the watch goes on").expect("an instance");
-                let told = told.instance.expect("the answer has an instance");
-                match told.state() {
-                    State::Ready => break,
-                    State::Initializing => {}
-                    State::Unspecified
-                    | State::Created
-                    | State::Stopped
-                    | State::Restoring
-                    | State::Terminating
-                    | State::Failed => panic!(
-                        "AN INSTANCE DOES NOT COME BACK: {instance} is {:?}, failure {:?}; the log \
-                         ends with\n{}",
-                        told.state(),
-                        told.failure,
-                        self.log_end(),
-                    ),
-                }
-            }
-        })
-        .await;
     }
 
     /// Waits until there have been as many answers as are expected. What a client finds wrong ends the
@@ -251,10 +222,38 @@ impl Campaign {
     }
 
     fn log_end(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        end_of(&self.log)
     }
+}
+
+/// Waits until an instance is in service.
+pub(crate) async fn ready(channel: &Channel, instance: &str, log: &Path) {
+    let mut instances = InstanceServiceClient::new(channel.clone());
+    let request = pb::WatchInstancesRequest { names: vec![instance.to_owned()] };
+    let mut watch = instances.watch_instances(request).await.expect("a watch").into_inner();
+    within("the instance is ready", async {
+        loop {
+            let told = watch.message().await.expect("the watch goes on").expect("an instance");
+            let told = told.instance.expect("the answer has an instance");
+            match told.state() {
+                State::Ready => break,
+                State::Initializing => {}
+                State::Unspecified
+                | State::Created
+                | State::Stopped
+                | State::Restoring
+                | State::Terminating
+                | State::Failed => panic!(
+                    "AN INSTANCE DOES NOT COME BACK: {instance} is {:?}, failure {:?}; the log \
+                     ends with\n{}",
+                    told.state(),
+                    told.failure,
+                    end_of(log),
+                ),
+            }
+        }
+    })
+    .await;
 }
 
 /// Waits until clients have stopped that are refused or have no server any more; what one of them

@@ -10,12 +10,14 @@
 //! - `clients`: 64 of them, at work
 //! - `campaign`: servers on one directory, one after the other
 //! - `kill`: what survives kill -9
+//! - `linear`: whether what clients were told at once can have happened one after the other
 
 mod campaign;
 mod clients;
 mod directory;
 mod kill;
 mod ledger;
+mod linear;
 mod model;
 mod random;
 mod server;

@@ -158,7 +158,8 @@ impl Drop for Running {
     }
 }
 
-fn end_of(log: &Path) -> String {
+/// The last lines of a log, for whoever has to find out.
+pub(crate) fn end_of(log: &Path) -> String {
     const LINES: usize = 30;
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
