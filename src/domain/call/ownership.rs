@@ -59,7 +59,7 @@ impl Call for TransferContext {
         let to = self.to(stamp);
         let mut events = Vec::with_capacity(2);
         let wanted = self.adopted(instance, &to).and_then(|waiter| waiter.lease);
-        events.extend(lease_for_taking(instance, stamp, &to, wanted));
+        events.extend(lease_for_taking(instance, stamp, &to, wanted)?);
         events.push(SessionEvent::ContextTransferred { session: self.session, to });
         Ok(events)
     }
@@ -131,9 +131,12 @@ impl Call for ForceReset {
         stamp: &Stamp,
     ) -> Result<Vec<SessionEvent>, Refused<ResetContextRefusal>> {
         let session = existing(instance, self.session)?;
-        // Nobody holds an unbound session, whatever token is shown: that is not a stale one.
-        let token = session.binding().map(|_| self.token);
-        held_by(session, |_| true, token, (instance, stamp)).map_err(Refused::Call)?;
+        // Whoever holds it is meant. Nobody holds an unbound session, whatever token is shown: that is not
+        // a stale one.
+        let holder = session.binding();
+        let is_holder = |owner: &Owner| holder.is_some_and(|binding| binding.owner == *owner);
+        let token = holder.map(|_| self.token);
+        held_by(session, is_holder, token, (instance, stamp)).map_err(Refused::Call)?;
         let how = HowReset::Forced(self.reason.clone());
         Ok(vec![SessionEvent::ContextReset { session: self.session, how }])
     }
