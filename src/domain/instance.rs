@@ -149,6 +149,7 @@ impl Instance {
             return Ok(repeated);
         }
         self.phase.admit(C::ADMISSION)?;
+        let before = batch.len();
         for event in call.decide(self, stamp)? {
             self.happen(event, stamp, batch);
         }
@@ -161,7 +162,10 @@ impl Instance {
             }
         }
         let answer = call.answer(self, stamp);
-        self.remember(&answer, stamp, batch);
+        // What changed nothing is decided afresh; the last change of the batch is another call's.
+        if batch.len() > before {
+            self.remember(&answer, stamp, batch);
+        }
         Ok(answer)
     }
 
@@ -207,8 +211,7 @@ impl Instance {
         self.touched = touched;
         if let SessionEvent::LeaseSet { owner, ttl, since } = &change.event {
             self.deadlines.set(owner, *ttl, since.after(*ttl));
-        }
-        if let SessionEvent::LeaseEnded { owner } = &change.event {
+        } else if let SessionEvent::LeaseEnded { owner } = &change.event {
             self.deadlines.remove(owner);
         }
         let after = last.or_else(|| touched.and_then(|id| self.table.session(id)).cloned());
@@ -258,10 +261,14 @@ impl Instance {
         }
     }
 
-    /// Takes back what threads hold whose lease ended by `until`, in up to about `max` changes.
+    /// Takes back what threads hold whose lease ended by `until`, in at most `max` changes and one. There is
+    /// more to do as long as the first of the deadlines is not later than `until`.
     pub fn expire(&mut self, until: Served, max: usize, stamp: &Stamp, batch: &mut Batch) {
         let enough = batch.len() + max;
         for owner in self.deadlines.due(until, max) {
+            if batch.len() >= enough {
+                return;
+            }
             // The lease ends last: until then a restart knows that there is still something to do.
             for session in self.table.held(&owner, enough.saturating_sub(batch.len())) {
                 let how = HowReset::LeaseExpired;

@@ -8,6 +8,9 @@
 //! nobody could renew it meanwhile. It does so [`STARTS_FORGIVEN`] times; a server that keeps dying
 //! would otherwise keep the sessions of dead threads for ever.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
@@ -57,7 +60,7 @@ pub enum LossCause {
 }
 
 /// What is remembered of threads beside what they hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Threads {
     known: BTreeMap<Owner, Thread>,
     /// Every loss in the order in which it came, to find the oldest.
@@ -154,25 +157,45 @@ impl Threads {
     /// than a few minutes.
     pub(super) fn lost(&mut self, owner: &Owner, mut loss: Loss) {
         let ttl = self.lease(owner).map_or(Duration::ZERO, |lease| lease.ttl);
-        let told = (3 * ttl).max(Duration::from_secs(LOSS_KEPT_SECONDS_MIN));
-        loss.told_until = loss.time.after(told);
-        self.put_loss(owner, loss);
+        let told = ttl.saturating_mul(3).max(Duration::from_secs(LOSS_KEPT_SECONDS_MIN));
+        let now = loss.time;
+        loss.told_until = now.after(told);
+        self.push_loss(owner, loss);
+        self.forget_losses(now);
     }
 
-    /// Takes a loss as it was remembered.
-    pub fn put_loss(&mut self, owner: &Owner, loss: Loss) {
-        let now = loss.time;
+    /// Takes a loss as it was remembered, after all older ones. Answers false and takes nothing if there
+    /// are as many as are kept.
+    #[must_use = "a loss that is refused shows that what was remembered is damaged"]
+    pub fn put_loss(&mut self, owner: &Owner, loss: Loss) -> bool {
+        let of_thread = self.known.get(owner).map_or(0, |thread| thread.losses.len());
+        let fits = self.order.len() < LOSSES_MAX && of_thread < LOSSES_PER_THREAD_MAX;
+        if fits {
+            self.push_loss(owner, loss);
+        }
+        fits
+    }
+
+    fn push_loss(&mut self, owner: &Owner, loss: Loss) {
         self.order.push_back((owner.clone(), loss.token));
         let losses = &mut self.known.entry(owner.clone()).or_default().losses;
         losses.push_back(loss);
         if losses.len() > LOSSES_PER_THREAD_MAX {
             losses.pop_front();
         }
-        while let Some((oldest, token)) = self.order.front() {
+    }
+
+    /// Forgets some of the oldest losses, while there are too many or nobody need be told any more: more
+    /// than come in, and never very many.
+    fn forget_losses(&mut self, now: Timestamp) {
+        for _ in 0..4 {
+            let Some((oldest, token)) = self.order.front() else {
+                return;
+            };
             let first = self.known.get(oldest).and_then(|thread| thread.losses.front());
             let kept = first.is_some_and(|first| first.token == *token && first.told_until >= now);
             if kept && self.order.len() <= LOSSES_MAX {
-                break;
+                return;
             }
             let (oldest, token) = self.order.pop_front().expect("it was seen just now");
             if let Some(thread) = self.known.get_mut(&oldest) {
@@ -191,6 +214,16 @@ impl Threads {
         }
     }
 }
+
+/// Equal are those who remember the same of everybody; the order of losses keeps places for some that are
+/// forgotten.
+impl PartialEq for Threads {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.known, self.served) == (&other.known, other.served)
+    }
+}
+
+impl Eq for Threads {}
 
 /// When leases end, as the process knows that takes the renewals.
 ///
@@ -268,9 +301,10 @@ impl Deadlines {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Threads whose lease has ended by `until`, the first to end first. Looks at no more than `max` of
-    /// them, and puts those that were renewed where they now belong; an empty answer may mean that it
-    /// only met such, so ask [`first`](Self::first) whether more is due.
+    /// Threads whose lease has ended by `until`, about in the order of their ends. Looks at no more than
+    /// `max`, and puts those that were renewed where they now belong; an empty answer may mean that it
+    /// only met such, so ask [`first`](Self::first) whether more is due. Those that are due stay until
+    /// they are [removed](Self::remove).
     pub fn due(&mut self, until: Served, max: usize) -> Vec<Owner> {
         let front = self.queue.iter().take_while(|(at, _)| *at <= until).take(max);
         let front: Vec<_> = front.cloned().collect();

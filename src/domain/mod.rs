@@ -12,6 +12,7 @@
 //! - [`table`]: sessions as the fold of what happened
 //! - [`lease`]: how a thread that is no more gives back what it held
 //! - [`queue`]: who waits for which session, in order
+//! - [`handover`]: what a change means for those who wait
 //! - [`request`]: what a call answered, for when it comes again
 //! - [`instance`]: record, phase and sessions together; calls are decided here
 //! - [`backup`]: why a backup is not taken or not read in
@@ -23,6 +24,7 @@
 pub mod backup;
 pub mod call;
 pub mod event;
+pub mod handover;
 pub mod id;
 pub mod instance;
 pub mod jet_err;

@@ -4,6 +4,9 @@
 //! the one that has waited longest among both, so nobody is overtaken. The queue is not part of what is
 //! remembered: a call that waits ends with the server that it asked.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -93,9 +93,16 @@ impl Session {
     }
 
     fn edit(&mut self, edit: impl FnOnce(&mut Rare)) {
-        let mut rare = self.rare.take().unwrap_or_default();
-        edit(&mut rare);
-        self.rare = (*rare != Rare::default()).then_some(rare);
+        let Some(rare) = &mut self.rare else {
+            let mut rare = Rare::default();
+            edit(&mut rare);
+            self.rare = (rare != Rare::default()).then(|| Box::new(rare));
+            return;
+        };
+        edit(rare);
+        if **rare == Rare::default() {
+            self.rare = None;
+        }
     }
 
     /// The binding, if a context is set.

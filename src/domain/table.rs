@@ -273,6 +273,8 @@ impl SessionTable {
         match &change.event {
             SessionEvent::Began { session: id, labels } => {
                 self.issued.raise(id.get());
+                // Numbers never come twice; a history that says otherwise has two sessions of one number.
+                drop(self.take(*id));
                 self.put(Session::new(*id, labels.clone(), change.time, change.revision));
             }
             SessionEvent::ContextSet { session, owner, context } => {
@@ -390,15 +392,17 @@ impl SessionTable {
 
     /// Takes a session from its holder.
     fn lose(&mut self, id: SessionId, change: &Change, cause: LossCause, how: HowLost) {
-        let Some(binding) = self.session(id).and_then(Session::binding).cloned() else {
-            return;
-        };
+        let held = self.session(id).and_then(Session::binding).cloned();
         self.touch(id, change, |session| {
             session.context = Context::Reset;
-            session.set_lost(Some(lost(binding.owner.clone(), binding.token, how, change)));
-            session.set_abandoned(true);
+            if let Some(held) = held.clone() {
+                session.set_lost(Some(lost(held.owner, held.token, how, change)));
+                session.set_abandoned(true);
+            }
         });
-        self.count_loss(id, change, cause, &binding);
+        if let Some(held) = held {
+            self.count_loss(id, change, cause, &held);
+        }
     }
 
     /// Remembers what a thread lost, to tell it.
@@ -412,9 +416,7 @@ impl SessionTable {
     fn put(&mut self, session: Session) {
         self.count(&session);
         let page = self.pages.entry(Page::of(session.id.get())).or_default();
-        if let Some(replaced) = Arc::make_mut(page).insert(session) {
-            self.discount(&replaced);
-        }
+        drop(Arc::make_mut(page).insert(session));
     }
 
     /// Takes a session out, and its page with the last one.

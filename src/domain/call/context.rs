@@ -8,6 +8,7 @@ use crate::domain::id::{ContextValue, Owner, Revision, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
+use crate::domain::limits::RETRY_AFTER_MS_MIN;
 use crate::domain::queue::{Awaited, Waiter};
 use crate::domain::refusal::{Cause, Facts, Holder, Ours, Refusal, Retry};
 use crate::domain::session::{Binding, Context, HowLost, Lost, Session, SessionView};
@@ -68,7 +69,7 @@ impl Call for SetContext {
         }
         let owner = stamp.owner(&self.thread);
         let mut events = Vec::with_capacity(2);
-        events.extend(lease_for_taking(instance, stamp, &owner, self.lease));
+        events.extend(lease_for_taking(instance, stamp, &owner, self.lease)?);
         events.push(SessionEvent::ContextSet { session: self.session, owner, context });
         Ok(events)
     }
@@ -110,8 +111,11 @@ impl Refusal for SetContextRefusal {
             Self::AlreadySet(holder, waiting) => Facts {
                 holder: Some(holder.clone()),
                 queue_length: Some(*waiting),
-                // A lease may be renewed, so its end is a good moment to ask and no promise.
-                retry: holder.lease_remaining.map_or(Retry::No, Retry::After),
+                // A lease may be renewed, so its end is a good moment to ask and no promise. One that is
+                // over is about to be taken away.
+                retry: holder.lease_remaining.map_or(Retry::No, |remaining| {
+                    Retry::After(remaining.max(Duration::from_millis(RETRY_AFTER_MS_MIN)))
+                }),
                 ..Facts::default()
             },
         }

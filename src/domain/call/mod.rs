@@ -30,7 +30,7 @@ use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, PhaseRefusal};
 use crate::domain::limits::{
-    QUEUE_FULL_RETRY_MS, WAITERS_MAX, WAITERS_PER_POOL_MAX, WAITERS_PER_SESSION_MAX,
+    LEASES_MAX, QUEUE_FULL_RETRY_MS, WAITERS_MAX, WAITERS_PER_POOL_MAX, WAITERS_PER_SESSION_MAX,
 };
 use crate::domain::queue::Waiter;
 use crate::domain::refusal::{Cause, Facts, Ours, Quota, Refusal, Retry};
@@ -111,6 +111,8 @@ pub enum Refused<R> {
     NotSet,
     /// It would wait, and too many do.
     QueueFull(QueueLimit),
+    /// It wants a lease for a thread that has none, and too many have one.
+    TooManyLeases,
     /// A reason of this call.
     Call(R),
 }
@@ -179,6 +181,7 @@ impl<R: Refusal> Refusal for Refused<R> {
             Self::NoSuchSession(refusal) => refusal.jet_err(),
             Self::RequestIdReused => JetErr::InvalidParameter,
             Self::NotSet | Self::QueueFull(_) => JetErr::SessionContextAlreadySet,
+            Self::TooManyLeases => JetErr::OutOfMemory,
             Self::Call(refusal) => refusal.jet_err(),
         }
     }
@@ -200,6 +203,12 @@ impl<R: Refusal> Refusal for Refused<R> {
                 ours: Some(Ours::WaitQueueFull),
                 quota: Some(Quota::Waiters(*limit)),
                 retry: Retry::After(Duration::from_millis(QUEUE_FULL_RETRY_MS)),
+                ..Facts::default()
+            },
+            Self::TooManyLeases => Facts {
+                ours: Some(Ours::TooManyLeases),
+                quota: Some(Quota::Leases(LEASES_MAX)),
+                retry: Retry::Soon,
                 ..Facts::default()
             },
             Self::Call(refusal) => refusal.facts(),
@@ -253,22 +262,30 @@ fn shown(instance: &Instance, id: SessionId, stamp: &Stamp) -> SessionView {
 
 /// What must be recorded of the lease of a thread that takes something: nothing if it has none, or if
 /// nothing about it is new. Whoever says how long a lease is to be renews it.
-fn lease_for_taking(
+fn lease_for_taking<R>(
     instance: &Instance,
     stamp: &Stamp,
     owner: &Owner,
     wanted: Option<Duration>,
-) -> Option<SessionEvent> {
-    let recorded = instance.table.threads().lease(owner);
-    let (ttl, since) = match (wanted, recorded) {
-        (Some(ttl), Some(lease)) if lease.ttl == ttl && lease.starts == 0 => return None,
+) -> Result<Option<SessionEvent>, Refused<R>> {
+    let deadline = instance.deadlines.get(owner);
+    if wanted.is_some() && deadline.is_none() {
+        room_for_leases(instance, 1)?;
+    }
+    let (ttl, since) = match (wanted, instance.table.threads().lease(owner)) {
+        (Some(ttl), Some(lease)) if lease.ttl == ttl && lease.starts == 0 => return Ok(None),
         (Some(ttl), _) => (ttl, stamp.served),
-        (None, Some(_)) => return None,
-        (None, None) => {
+        (None, Some(_)) => return Ok(None),
+        (None, None) => match deadline {
             // The thread held nothing here, so that it has a lease was nobody's business.
-            let deadline = instance.deadlines.get(owner)?;
-            (deadline.ttl, deadline.renewed())
-        }
+            Some(deadline) => (deadline.ttl, deadline.renewed()),
+            None => return Ok(None),
+        },
     };
-    Some(SessionEvent::LeaseSet { owner: owner.clone(), ttl, since })
+    Ok(Some(SessionEvent::LeaseSet { owner: owner.clone(), ttl, since }))
+}
+
+/// Whether so many more threads may have a lease.
+fn room_for_leases<R>(instance: &Instance, more: usize) -> Result<(), Refused<R>> {
+    if instance.deadlines.len() + more > LEASES_MAX { Err(Refused::TooManyLeases) } else { Ok(()) }
 }

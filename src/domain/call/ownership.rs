@@ -9,7 +9,6 @@ use crate::domain::event::{HowReset, SessionEvent};
 use crate::domain::id::{Owner, Principal, Reason, Revision, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::lifecycle::Admission;
-use crate::domain::queue::Waiter;
 use crate::domain::session::SessionView;
 
 /// Hands a session over to another thread: one event, the word stays, and nobody comes in between.
@@ -34,11 +33,12 @@ impl TransferContext {
         Owner::new(principal.clone(), self.to_thread.clone())
     }
 
-    /// The waiting Set of the successor that this transfer answers: its oldest with the word that stays.
-    fn adopted<'a>(&self, instance: &'a Instance, to: &Owner) -> Option<&'a Waiter> {
-        let word = instance.table.session(self.session)?.binding()?.context.get();
-        let mut waiters = instance.queue.of_session(self.session).map(|(_, waiter)| waiter);
-        waiters.find(|waiter| waiter.owner == *to && waiter.context == word)
+    /// The lease that the successor wants: that of its waiting Set, if this transfer answers one.
+    fn wanted(&self, instance: &Instance, to: &Owner) -> Option<Duration> {
+        if instance.queue.is_empty() {
+            return None;
+        }
+        instance.queue.waiter(instance.heirs(self.session, to).first?)?.lease
     }
 }
 
@@ -58,16 +58,15 @@ impl Call for TransferContext {
         held_by(session, is_caller, self.token, (instance, stamp)).map_err(Refused::Call)?;
         let to = self.to(stamp);
         let mut events = Vec::with_capacity(2);
-        let wanted = self.adopted(instance, &to).and_then(|waiter| waiter.lease);
-        events.extend(lease_for_taking(instance, stamp, &to, wanted));
+        let wanted = self.wanted(instance, &to);
+        events.extend(lease_for_taking(instance, stamp, &to, wanted)?);
         events.push(SessionEvent::ContextTransferred { session: self.session, to });
         Ok(events)
     }
 
     fn renewals(&self, instance: &Instance, stamp: &Stamp) -> Vec<(Owner, Duration)> {
         let to = self.to(stamp);
-        let wanted = self.adopted(instance, &to).and_then(|waiter| waiter.lease);
-        wanted.map(|ttl| (to, ttl)).into_iter().collect()
+        self.wanted(instance, &to).map(|ttl| (to, ttl)).into_iter().collect()
     }
 
     fn answer(&self, instance: &Instance, _: &Stamp) -> Revision {
@@ -131,9 +130,12 @@ impl Call for ForceReset {
         stamp: &Stamp,
     ) -> Result<Vec<SessionEvent>, Refused<ResetContextRefusal>> {
         let session = existing(instance, self.session)?;
-        // Nobody holds an unbound session, whatever token is shown: that is not a stale one.
-        let token = session.binding().map(|_| self.token);
-        held_by(session, |_| true, token, (instance, stamp)).map_err(Refused::Call)?;
+        // Whoever holds it is meant. Nobody holds an unbound session, whatever token is shown: that is not
+        // a stale one.
+        let holder = session.binding();
+        let is_holder = |owner: &Owner| holder.is_some_and(|binding| binding.owner == *owner);
+        let token = holder.map(|_| self.token);
+        held_by(session, is_holder, token, (instance, stamp)).map_err(Refused::Call)?;
         let how = HowReset::Forced(self.reason.clone());
         Ok(vec![SessionEvent::ContextReset { session: self.session, how }])
     }

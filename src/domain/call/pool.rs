@@ -109,7 +109,7 @@ impl Call for ClaimContext {
         };
         let owner = stamp.owner(&self.thread);
         let mut events = Vec::with_capacity(2);
-        events.extend(lease_for_taking(instance, stamp, &owner, self.lease));
+        events.extend(lease_for_taking(instance, stamp, &owner, self.lease)?);
         events.push(SessionEvent::ContextSet { session, owner, context });
         Ok(events)
     }

@@ -6,16 +6,14 @@ use std::convert::Infallible;
 use std::ops::Bound;
 use std::time::Duration;
 
-use crate::domain::call::{Call, Refused, Stamp};
+use crate::domain::call::{Call, Refused, Stamp, room_for_leases};
 use crate::domain::event::{HowReset, SessionEvent};
 use crate::domain::id::{Owner, SessionId, ThreadId};
 use crate::domain::instance::Instance;
-use crate::domain::jet_err::JetErr;
 use crate::domain::lease::Loss;
 use crate::domain::lifecycle::Admission;
-use crate::domain::limits::{EXPIRIES_AT_ONCE, HELD_NAMED_MAX, LEASES_MAX};
+use crate::domain::limits::{EXPIRIES_AT_ONCE, HELD_NAMED_MAX};
 use crate::domain::queue::Awaited;
-use crate::domain::refusal::{Facts, Ours, Quota, Refusal};
 use crate::domain::request::{Answer, AnswerKind, Repeatable};
 use crate::domain::session::LeaseView;
 
@@ -30,13 +28,6 @@ pub struct KeepAlive {
     pub ttl: Duration,
     /// Whether to name what they hold.
     pub include_held: bool,
-}
-
-/// Why leases are not renewed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeepAliveRefusal {
-    /// The instance has as many as it may have.
-    TooManyLeases,
 }
 
 /// A thread whose lease was renewed.
@@ -55,8 +46,9 @@ pub struct Kept {
 }
 
 impl Call for KeepAlive {
+    /// One for each thread that was named, in that order.
     type Answer = Vec<Kept>;
-    type Refusal = KeepAliveRefusal;
+    type Refusal = Infallible;
     const ADMISSION: Admission = Admission::LetsGo;
 
     /// A lease is recorded where its thread holds something, and then only what is new about it.
@@ -64,21 +56,18 @@ impl Call for KeepAlive {
         &self,
         instance: &Instance,
         stamp: &Stamp,
-    ) -> Result<Vec<SessionEvent>, Refused<KeepAliveRefusal>> {
-        let owners = || self.threads.iter().map(|thread| stamp.owner(thread));
-        if instance.deadlines.len() + self.threads.len() > LEASES_MAX {
-            let new = owners().filter(|owner| instance.deadlines.get(owner).is_none()).count();
-            if instance.deadlines.len() + new > LEASES_MAX {
-                return Err(Refused::Call(KeepAliveRefusal::TooManyLeases));
-            }
-        }
+    ) -> Result<Vec<SessionEvent>, Refused<Infallible>> {
+        // A set: one that is named twice has one lease.
+        let owners: BTreeSet<_> = self.threads.iter().map(|thread| stamp.owner(thread)).collect();
+        let new = owners.iter().filter(|owner| instance.deadlines.get(owner).is_none()).count();
+        room_for_leases(instance, new)?;
         let threads = instance.table.threads();
         let (ttl, since) = (self.ttl, stamp.served);
-        let new = owners().filter(|owner| match threads.lease(owner) {
+        let news = owners.into_iter().filter(|owner| match threads.lease(owner) {
             Some(lease) => lease.ttl != ttl || lease.starts > 0,
             None => instance.table.held_count(owner) > 0,
         });
-        Ok(new.map(|owner| SessionEvent::LeaseSet { owner, ttl, since }).collect())
+        Ok(news.map(|owner| SessionEvent::LeaseSet { owner, ttl, since }).collect())
     }
 
     fn renewals(&self, _: &Instance, stamp: &Stamp) -> Vec<(Owner, Duration)> {
@@ -99,24 +88,6 @@ impl Call for KeepAlive {
             }
         };
         self.threads.iter().map(kept).collect()
-    }
-}
-
-impl Refusal for KeepAliveRefusal {
-    fn jet_err(&self) -> JetErr {
-        match self {
-            Self::TooManyLeases => JetErr::OutOfMemory,
-        }
-    }
-
-    fn facts(&self) -> Facts {
-        match self {
-            Self::TooManyLeases => Facts {
-                ours: Some(Ours::TooManyLeases),
-                quota: Some(Quota::Leases(LEASES_MAX)),
-                ..Facts::default()
-            },
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Answers kept for retries: a window of them for each principal.
 
-use std::collections::btree_map::Entry as Place;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,33 +31,65 @@ pub struct Remembered {
 /// The answers of all principals.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Retries {
+    /// None is empty.
     windows: BTreeMap<Principal, Window>,
-    /// Whose window is looked at next for what has become too old.
-    sweep: Option<Principal>,
+    /// When the oldest answer of each principal took effect, to find those that have become too old.
+    oldest: BTreeSet<(Timestamp, Principal)>,
 }
 
 impl Retries {
     /// The answer to this request of a principal, if it is not too old at `now`.
     pub fn find(&self, by: &Principal, id: &RequestId, now: Timestamp) -> Option<&Remembered> {
-        self.windows.get(by)?.find(id).filter(|found| !too_old(found, now))
+        self.windows.get(by)?.find(id).filter(|found| !too_old(found.time, now))
     }
 
-    /// Keeps an answer. The oldest of its principal goes if there are too many, and those that have
-    /// become too old.
+    /// Keeps an answer. The oldest of its principal goes if there are too many. A few that have become
+    /// too old go as well, whosever they are: more than come in, and never very many.
     pub fn remember(&mut self, by: &Principal, remembered: Remembered) {
-        let now = remembered.time;
+        for _ in 0..4 {
+            let oldest = self.oldest.first().filter(|(time, _)| too_old(*time, remembered.time));
+            let Some((_, whose)) = oldest.cloned() else {
+                break;
+            };
+            self.pop(&whose);
+        }
+        self.push(by, remembered);
+    }
+
+    /// Takes an answer as it was remembered, after all older ones of its principal. Answers false and takes
+    /// nothing if that has as many as are kept.
+    #[must_use = "an answer that is refused shows that what was remembered is damaged"]
+    pub fn load(&mut self, by: &Principal, remembered: Remembered) -> bool {
+        let fits = self.windows.get(by).is_none_or(|window| window.len < RETRY_ANSWERS_MAX);
+        if fits {
+            self.push(by, remembered);
+        }
+        fits
+    }
+
+    fn push(&mut self, by: &Principal, remembered: Remembered) {
+        let time = remembered.time;
         let window = self.windows.entry(by.clone()).or_default();
         window.push(remembered);
-        if window.len > RETRY_ANSWERS_MAX {
-            window.pop();
+        match window.len {
+            1 => drop(self.oldest.insert((time, by.clone()))),
+            ..=RETRY_ANSWERS_MAX => {}
+            _ => self.pop(by),
         }
-        self.forget_old(by.clone(), now);
-        // Principals that have fallen silent are looked at in turn.
-        let after = self.sweep.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.windows.range((after, Bound::Unbounded)).next();
-        self.sweep = next.map(|(next, _)| next.clone());
-        if let Some(next) = self.sweep.clone() {
-            self.forget_old(next, now);
+    }
+
+    /// Drops the oldest answer of a principal.
+    fn pop(&mut self, by: &Principal) {
+        let Some(window) = self.windows.get_mut(by) else {
+            return;
+        };
+        if let Some(first) = window.first() {
+            self.oldest.remove(&(first.time, by.clone()));
+        }
+        window.pop();
+        match window.first() {
+            Some(next) => drop(self.oldest.insert((next.time, by.clone()))),
+            None => drop(self.windows.remove(by)),
         }
     }
 
@@ -74,31 +107,15 @@ impl Retries {
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty()
     }
-
-    /// Drops a few of those that are too old: more than come in.
-    fn forget_old(&mut self, by: Principal, now: Timestamp) {
-        let Place::Occupied(mut window) = self.windows.entry(by) else {
-            return;
-        };
-        for _ in 0..4 {
-            match window.get().first() {
-                Some(first) if too_old(first, now) => window.get_mut().pop(),
-                Some(_) => return,
-                None => {
-                    window.remove();
-                    return;
-                }
-            }
-        }
-    }
 }
 
-fn too_old(remembered: &Remembered, now: Timestamp) -> bool {
-    now.since(remembered.time) > Duration::from_secs(RETRY_WINDOW_SECONDS)
+/// Whether what took effect at this time is not answered again.
+fn too_old(time: Timestamp, now: Timestamp) -> bool {
+    now.since(time) > Duration::from_secs(RETRY_WINDOW_SECONDS)
 }
 
-/// The answers of one principal, the oldest first.
-#[derive(Clone, PartialEq, Eq, Default)]
+/// The answers of one principal, the oldest first. Where its chunks begin and end says nothing.
+#[derive(Clone, Default)]
 struct Window {
     chunks: VecDeque<Arc<Vec<Remembered>>>,
     /// How many of the first chunk are gone.
@@ -181,6 +198,14 @@ impl Window {
     }
 }
 
+impl PartialEq for Window {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Window {}
+
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -188,7 +213,7 @@ impl fmt::Debug for Window {
 }
 
 /// Where each answer is, as its number among all that ever came. It says nothing that the answers do not
-/// say: a copy is made without it, and all are equal.
+/// say, and a copy is made without it.
 #[derive(Default)]
 enum Places {
     #[default]
@@ -205,11 +230,3 @@ impl Clone for Places {
         Self::Unknown
     }
 }
-
-impl PartialEq for Places {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Places {}

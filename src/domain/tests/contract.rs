@@ -9,7 +9,7 @@ use crate::domain::refusal::Retry;
 const SETUP: [Step; 5] = [Begin, Begin, Begin, Set(T1, 1, C), BeginTx(T1, 2)];
 
 /// A call of every kind that succeeds after [`SETUP`].
-const CALLS: [Step; 14] = [
+const CALLS: [Step; 18] = [
     Set(T1, 3, C),
     BeginTx(T1, 3),
     BeginTx(T1, 2),
@@ -24,12 +24,18 @@ const CALLS: [Step; 14] = [
     ForceEnd(2),
     Get(1),
     List,
+    Transfer(T1, 1, T2),
+    TransferWith(T1, 1, T2, 4),
+    Check(T1, 1, 4),
+    Force(1, 4),
 ];
 
 /// Whether a stopped instance takes the call: the two kinds of rows of section 6's table.
 fn stopped_takes(step: Step) -> bool {
     match step {
         Set(..) | BeginTx(..) | Commit(..) | Duplicate(_) | Begin => false,
+        Transfer(..) | TransferWith(..) => false,
+        Check(..) | Force(..) => true,
         Reset(..) | ResetWith(..) | Rollback(..) | RollbackAll(..) => true,
         End(..) | ForceEnd(_) | Get(_) | List => true,
     }
@@ -84,6 +90,13 @@ fn a_phase_that_refuses_is_told_before_any_other_mistake() {
         End(T2, 2),
         ForceEnd(9),
         Get(9),
+        Transfer(T2, 9, T1),
+        Transfer(T2, 1, T1),
+        TransferWith(T1, 1, T1, 77),
+        Check(T1, 9, 4),
+        Check(T2, 1, 4),
+        Force(9, 4),
+        Force(1, 77),
     ];
     for mistake in mistakes {
         let mut ready = World::after(&SETUP);
@@ -125,6 +138,10 @@ fn a_missing_session_is_told_before_everything_but_the_phase() {
         Commit(T1, 9),
         Rollback(T1, 9),
         RollbackAll(T1, 9),
+        Transfer(T1, 9, T2),
+        TransferWith(T1, 9, T2, 77),
+        Check(T1, 9, 77),
+        Force(9, 77),
     ] {
         assert_eq!(World::after(&SETUP).code(step), INVALID_SESID, "{step:?}");
     }

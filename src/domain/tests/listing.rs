@@ -37,7 +37,7 @@ fn a_filter_lets_through_what_meets_all_its_conditions() {
     }
     let filter = |bound, who: Option<Who>, wanted: &[(&str, &str)]| SessionFilter {
         bound,
-        thread: who.map(thread),
+        thread: who.map(thread_of),
         labels: labels(wanted),
     };
     for (filter, expected) in [

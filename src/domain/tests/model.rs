@@ -71,6 +71,13 @@ enum Kind {
     Reset,
     ResetWithCurrentToken,
     ResetWithOtherToken,
+    Transfer,
+    TransferWithCurrentToken,
+    TransferWithOtherToken,
+    CheckCurrentToken,
+    CheckOtherToken,
+    ForceCurrentToken,
+    ForceOtherToken,
     End,
     ForceEnd,
     Get,
@@ -95,6 +102,13 @@ fn draws() -> impl Strategy<Value = Vec<Draw>> {
         8 => Just(K::Reset),
         4 => Just(K::ResetWithCurrentToken),
         3 => Just(K::ResetWithOtherToken),
+        4 => Just(K::Transfer),
+        2 => Just(K::TransferWithCurrentToken),
+        1 => Just(K::TransferWithOtherToken),
+        2 => Just(K::CheckCurrentToken),
+        1 => Just(K::CheckOtherToken),
+        3 => Just(K::ForceCurrentToken),
+        1 => Just(K::ForceOtherToken),
         3 => Just(K::End),
         1 => Just(K::ForceEnd),
         1 => Just(K::Get),
@@ -146,14 +160,22 @@ const FIRST: Draw = Draw { kind: Kind::Begin, who: T1, nth: 0, context: C };
 /// The step to take, or none if it is one of the instance's own.
 fn step_of(Draw { kind, who, nth, context }: Draw, plain: &Plain) -> Option<Step> {
     let id = sesid_of(nth, plain);
-    let token = plain.sessions.get(&id).and_then(Row::token);
+    let current = plain.sessions.get(&id).and_then(Row::token).unwrap_or(plain.events);
+    let to = [T1, T2, T3, BOBS_T1][nth % 4];
     Some(match kind {
         Kind::Begin => Begin,
         Kind::Duplicate => Duplicate(id),
         Kind::Set => Set(who, id, context),
         Kind::Reset => Reset(who, id),
-        Kind::ResetWithCurrentToken => ResetWith(who, id, token.unwrap_or(plain.events)),
-        Kind::ResetWithOtherToken => ResetWith(who, id, token.unwrap_or(plain.events) - 1),
+        Kind::ResetWithCurrentToken => ResetWith(who, id, current),
+        Kind::ResetWithOtherToken => ResetWith(who, id, current - 1),
+        Kind::Transfer => Transfer(who, id, to),
+        Kind::TransferWithCurrentToken => TransferWith(who, id, to, current),
+        Kind::TransferWithOtherToken => TransferWith(who, id, to, current - 1),
+        Kind::CheckCurrentToken => Check(who, id, current),
+        Kind::CheckOtherToken => Check(who, id, current - 1),
+        Kind::ForceCurrentToken => Force(id, current),
+        Kind::ForceOtherToken => Force(id, current - 1),
         Kind::End => End(who, id),
         Kind::ForceEnd => ForceEnd(id),
         Kind::Get => Get(id),
@@ -217,6 +239,13 @@ fn lifecycle(kind: Kind, world: &mut World, plain: &mut Plain) -> Option<i32> {
         | Kind::Reset
         | Kind::ResetWithCurrentToken
         | Kind::ResetWithOtherToken
+        | Kind::Transfer
+        | Kind::TransferWithCurrentToken
+        | Kind::TransferWithOtherToken
+        | Kind::CheckCurrentToken
+        | Kind::CheckOtherToken
+        | Kind::ForceCurrentToken
+        | Kind::ForceOtherToken
         | Kind::End
         | Kind::ForceEnd
         | Kind::Get
@@ -296,5 +325,6 @@ fn sentence(session: &Session) -> String {
         },
     };
     let Session { id, revision, .. } = session;
-    format!("{id} @{revision}: context {binding}, transaction {transaction}")
+    let abandoned = if session.abandoned() { ", abandoned" } else { "" };
+    format!("{id} @{revision}: context {binding}, transaction {transaction}{abandoned}")
 }

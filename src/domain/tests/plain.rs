@@ -28,6 +28,9 @@ pub(super) struct Row {
     level: u8,
     bound_to_context: Option<u64>,
     bound_to_thread: Option<Who>,
+    /// Who lost it last without letting it go, and how; until the next holder lets it go.
+    lost: Option<(Who, &'static str)>,
+    abandoned: bool,
     last_event: u64,
 }
 
@@ -37,7 +40,8 @@ impl Plain {
     /// Sections 3 and 4, in the order in which they are written.
     pub(super) fn play(&mut self, step: Step) -> Told {
         // 4: StopService in force; Reset, Rollback, EndSession and reading are exempt.
-        let taking = matches!(step, Begin | Duplicate(_) | Set(..) | BeginTx(..) | Commit(..));
+        let taking = matches!(step, Begin | Duplicate(_) | Set(..) | BeginTx(..) | Commit(..))
+            || matches!(step, Transfer(..) | TransferWith(..));
         if self.stopped && taking {
             return no("-1329");
         }
@@ -94,6 +98,15 @@ impl Plain {
             }
             (Reset(who, _), Some(row)) => row.reset(who, None, event)?,
             (ResetWith(who, _, token), Some(row)) => row.reset(who, Some(token), event)?,
+            (Transfer(who, _, to), Some(row)) => row.transfer(who, None, to, event)?,
+            (TransferWith(who, _, to, token), Some(row)) => {
+                row.transfer(who, Some(token), to, event)?
+            }
+            (Check(who, id, token), Some(row)) => {
+                row.held(|other| other.thread == who.thread, Some(token))?;
+                return Ok(self.session(id));
+            }
+            (Force(_, token), Some(row)) => row.force(token, event)?,
             (BeginTx(who, _), Some(row)) => row.begin(who, event)?,
             (Commit(who, _), Some(row)) => row.end(who, 1, event)?,
             (Rollback(who, _), Some(row)) => row.end(who, 1, event)?,
@@ -132,7 +145,9 @@ impl Plain {
             (level @ 1..=7, None, Some(who)) => format!("{level} of {}", name(who)),
             broken => panic!("a transaction belongs to a word or to a thread: {broken:?}"),
         };
-        format!("{id} @{}: context {binding}, transaction {transaction}", row.last_event)
+        let abandoned = if row.abandoned { ", abandoned" } else { "" };
+        let event = row.last_event;
+        format!("{id} @{event}: context {binding}, transaction {transaction}{abandoned}")
     }
 }
 
@@ -149,23 +164,56 @@ impl Row {
         self.token
     }
 
-    fn reset(&mut self, who: Who, token: Option<u64>, event: u64) -> Told {
-        let cause = match self.set_by {
-            None if self.once_set => "already_reset",
-            None => "never_set",
-            Some(_) => "held_by_other",
-        };
+    /// "Tokens" of the fine print, and the causes of its "Details".
+    fn held(&self, is_caller: impl Fn(Who) -> bool, token: Option<u64>) -> Result<(), String> {
         if token.is_some() && token != self.token {
+            return Err("-1913 stale".to_owned());
+        }
+        let cause = match (self.set_by, self.lost) {
+            (Some(holder), _) if is_caller(holder) => return Ok(()),
+            (_, Some((loser, how))) if is_caller(loser) => how,
+            (Some(_), _) => "held_by_other",
+            (None, _) if self.once_set => "already_reset",
+            (None, _) => "never_set",
+        };
+        Err(format!("-1913 {cause}"))
+    }
+
+    fn reset(&mut self, who: Who, token: Option<u64>, event: u64) -> Told {
+        self.held(|other| other == who, token)?;
+        self.free(event);
+        self.lost = None;
+        self.abandoned = self.abandoned && self.level > 0;
+        Ok(format!("revision {event}"))
+    }
+
+    fn transfer(&mut self, who: Who, token: Option<u64>, to: Who, event: u64) -> Told {
+        self.held(|other| other == who, token)?;
+        self.set_by = Some(to);
+        self.token = Some(event);
+        self.lost = Some((who, "transferred"));
+        self.last_event = event;
+        Ok(format!("revision {event}"))
+    }
+
+    fn force(&mut self, token: u64, event: u64) -> Told {
+        let Some(holder) = self.set_by else {
+            return no(if self.once_set { "-1913 already_reset" } else { "-1913 never_set" });
+        };
+        if self.token != Some(token) {
             return no("-1913 stale");
         }
-        if self.set_by != Some(who) {
-            return Err(format!("-1913 {cause}"));
-        }
+        self.free(event);
+        self.lost = Some((holder, "forced"));
+        self.abandoned = true;
+        Ok(format!("revision {event}"))
+    }
+
+    fn free(&mut self, event: u64) {
         self.context = None;
         self.set_by = None;
         self.token = None;
         self.last_event = event;
-        Ok(format!("revision {event}"))
     }
 
     fn begin(&mut self, who: Who, event: u64) -> Told {
@@ -193,6 +241,7 @@ impl Row {
         if self.level == 0 {
             self.bound_to_context = None;
             self.bound_to_thread = None;
+            self.abandoned = false;
         }
         self.last_event = event;
         Ok(format!("level {}", self.level))
@@ -213,7 +262,8 @@ fn named(step: Step) -> Option<u64> {
     match step {
         Begin | List => None,
         Duplicate(id) | ForceEnd(id) | Get(id) => Some(id),
-        Set(_, id, _) | ResetWith(_, id, _) => Some(id),
+        Set(_, id, _) | ResetWith(_, id, _) | Check(_, id, _) | Force(id, _) => Some(id),
+        Transfer(_, id, _) | TransferWith(_, id, _, _) => Some(id),
         Reset(_, id) | End(_, id) | BeginTx(_, id) => Some(id),
         Commit(_, id) | Rollback(_, id) | RollbackAll(_, id) => Some(id),
     }

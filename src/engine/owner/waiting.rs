@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::event::SessionEvent;
+use crate::domain::handover::{Heirs, News};
 use crate::domain::id::{Owner as Thread, Principal, SessionId};
 use crate::domain::instance::Instance;
 use crate::domain::queue::{Queue, Ticket, Waiter};
@@ -107,28 +107,17 @@ impl Batch {
         let mut nth = from;
         // Those who get something make changes too, and may free nothing by that.
         while let Some(change) = self.happened.changes.get(nth) {
-            match change.event.clone() {
-                SessionEvent::Began { session, .. }
-                | SessionEvent::ContextReset { session, .. }
-                | SessionEvent::TransactionCommitted { session, left: None }
-                | SessionEvent::TransactionRolledBack { session, left: None } => {
-                    self.grant(session, instance, parked, now);
-                }
-                SessionEvent::ContextTransferred { session, to } => {
+            match News::of(&change.event) {
+                Some(News::Freed(session)) => self.grant(session, instance, parked, now),
+                Some(News::HandedOver(session, to)) => {
                     self.succeed(session, &to, instance, parked, now);
                 }
-                SessionEvent::Ended { session, .. } => {
-                    self.tell_ended(session, instance, parked, now)
+                Some(News::Ended(session)) => {
+                    for ticket in instance.in_vain(session) {
+                        self.settle(ticket, instance, parked, now);
+                    }
                 }
-                SessionEvent::ContextSet { .. }
-                | SessionEvent::TransactionBegan { .. }
-                | SessionEvent::TransactionCommitted { .. }
-                | SessionEvent::TransactionRolledBack { .. }
-                | SessionEvent::AllEnded
-                | SessionEvent::LeaseSet { .. }
-                | SessionEvent::LeaseEnded { .. }
-                | SessionEvent::ServingBegan { .. }
-                | SessionEvent::ServedUntil { .. } => {}
+                None => {}
             }
             nth += 1;
         }
@@ -136,11 +125,7 @@ impl Batch {
 
     /// Gives a session that may be free to the one who has waited longest and is still there.
     fn grant(&mut self, id: SessionId, instance: &mut Instance, parked: &mut Parked, now: Now) {
-        while let Some(session) = instance.table.session(id)
-            && session.binding().is_none()
-            && let at_level_0 = session.transaction().is_none()
-            && let Some(ticket) = instance.queue.first(id, &session.labels, at_level_0)
-        {
+        while let Some(ticket) = instance.next_in_line(id) {
             let Some(question) = parked.take(ticket, &mut instance.queue) else {
                 continue;
             };
@@ -166,15 +151,7 @@ impl Batch {
         parked: &mut Parked,
         now: Now,
     ) {
-        let binding = instance.table.session(id).and_then(|session| session.binding());
-        let Some(word) = binding.map(|binding| binding.context.get()) else {
-            return;
-        };
-        let waiters = instance.queue.of_session(id).filter(|(_, waiter)| waiter.owner == *to);
-        let (same, other): (Vec<_>, Vec<_>) = waiters
-            .map(|(ticket, waiter)| (ticket, waiter.context == word))
-            .partition(|(_, same)| *same);
-        let first = same.first().map(|(ticket, _)| *ticket);
+        let Heirs { first, others } = instance.heirs(id, to);
         if let Some(mut question) = first.and_then(|first| parked.take(first, &mut instance.queue))
         {
             question.adopt(instance, now, &mut self.happened);
@@ -184,25 +161,7 @@ impl Batch {
                 self.put(twin, instance, parked, now);
             }
         }
-        for (ticket, _) in other {
-            self.settle(ticket, instance, parked, now);
-        }
-    }
-
-    /// A session has ended: nobody will get it, nor any of a pool that it was the last of.
-    fn tell_ended(
-        &mut self,
-        id: SessionId,
-        instance: &mut Instance,
-        parked: &mut Parked,
-        now: Now,
-    ) {
-        let tickets: Vec<_> = instance.queue.of_session(id).map(|(ticket, _)| ticket).collect();
-        for ticket in tickets {
-            self.settle(ticket, instance, parked, now);
-        }
-        let empty = |labels: &_| instance.table.pool(labels).0 == 0;
-        for ticket in instance.queue.of_pools(empty) {
+        for ticket in others {
             self.settle(ticket, instance, parked, now);
         }
     }
