@@ -12,7 +12,7 @@
 //! - [`existence`]: creating and deleting instances
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
-//! - [`watching`]: what watchers of instances are told
+//! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
 
 mod backups;
 mod batches;
@@ -22,8 +22,10 @@ mod failure;
 mod lifecycle;
 mod room;
 mod scripted;
+mod sessions;
 mod watching;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -276,6 +278,7 @@ struct TestEnvironment {
 }
 
 impl Default for TestEnvironment {
+    #[expect(clippy::disallowed_methods, reason = "it is the clock")]
     fn default() -> Self {
         let (ticks, panics) = Default::default();
         Self { ticks, panics, began: tokio::time::Instant::now() }
@@ -295,6 +298,7 @@ impl Environment for TestEnvironment {
         Timestamp::from_micros(self.ticks.fetch_add(1, Ordering::Relaxed))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it is the clock")]
     fn monotonic(&self) -> Duration {
         self.began.elapsed()
     }
