@@ -21,4 +21,5 @@ mod shutdown;
 mod transactions;
 mod unserved;
 mod watch;
+mod watch_sessions;
 mod wire;
