@@ -246,8 +246,8 @@ pub const WATCH_HISTORIES_MAX: usize = 2;
 pub const WATCH_PIECE_EVENTS: usize = 256;
 
 /// How long a watcher may keep its place among those that are sent a snapshot, or the log, without taking
-/// anything, in seconds.
-pub const WATCH_STALL_SECONDS_MAX: u64 = 20;
+/// anything, in seconds: others wait for the place.
+pub const WATCH_STALL_SECONDS_MAX: u64 = 5;
 
 /// How long a watch is silent before it tells how far it is, in seconds.
 pub const WATCH_SILENCE_SECONDS_MAX: u64 = 60;

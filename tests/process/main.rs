@@ -10,6 +10,7 @@
 //! - `clients`: 64 of them, at work
 //! - `campaign`: servers on one directory, one after the other
 //! - `kill`: what survives kill -9
+//! - `watch`: what a watcher was told survives it too
 
 mod campaign;
 mod clients;
@@ -19,3 +20,4 @@ mod ledger;
 mod model;
 mod random;
 mod server;
+mod watch;

@@ -13,7 +13,7 @@ impl<S: Store> Owner<S> {
         match (look, &self.journal) {
             (Look::Snapshot(reply), _) => {
                 let plain = self.instance.queue.is_empty() && self.instance.deadlines.is_empty();
-                let table = || self.instance.table.clone();
+                let table = || self.instance.table.sessions_alone();
                 let snapshot = admitted.map(|()| Snapshot { table: table(), plain });
                 drop(reply.send(snapshot.map_err(Into::into)));
             }
