@@ -43,7 +43,7 @@ impl Environment for Still {
 /// Callers that do pairs of Set and Reset, each on a session of its own, on one thread.
 #[divan::bench(args = [1, 16, 64, 256])]
 fn set_and_reset(bencher: Bencher<'_, '_>, callers: usize) {
-    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let (engine, id, sessions) = ready(&runtime, callers);
     bencher.counter(ItemsCount::new(callers * PAIRS)).bench_local(|| {
         runtime.block_on(async {

@@ -15,6 +15,7 @@ use crate::domain::request::{Made, Repeatable, Request};
 use crate::domain::session::{Binding, LeaseView, Session, SessionView};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::{Served, Timestamp};
+use crate::domain::watch;
 
 /// What is remembered of an instance beside its sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,21 +203,18 @@ impl Instance {
         let revision = self.table.revision().next();
         let (time, by) = (stamp.now, stamp.by.clone());
         let change = Change { revision, time, by, event, made: Vec::new() };
-        let touched = change.event.session();
-        let before = touched.and_then(|id| self.table.session(id));
-        let holder = before.and_then(Session::binding).map(|binding| binding.owner.clone());
-        let ends = matches!(change.event, SessionEvent::Ended { .. });
-        let last = before.filter(|_| ends).map(|before| before.ended(revision));
-        self.table.apply(&change);
-        self.touched = touched;
+        let seen = watch::apply(&mut self.table, &change);
+        self.touched = change.event.session();
         if let SessionEvent::LeaseSet { owner, ttl, since } = &change.event {
             self.deadlines.set(owner, *ttl, since.after(*ttl));
         } else if let SessionEvent::LeaseEnded { owner } = &change.event {
             self.deadlines.remove(owner);
         }
-        let after = last.or_else(|| touched.and_then(|id| self.table.session(id)).cloned());
-        let after = after.map(|session| self.view(session, stamp.served));
-        batch.seen.push(after.map(|after| Seen { before: holder, after }));
+        let seen = seen.map(|(before, after)| {
+            let after = self.view(after, stamp.served);
+            Seen { before, after }
+        });
+        batch.seen.push(seen);
         batch.changes.push(change);
     }
 

@@ -227,6 +227,42 @@ pub const PENDING_ACCEPT_RESETS_MAX: usize = 2 * STREAMS_PER_CONNECTION_MAX as u
 /// (CVE-2024-2758 class of floods). Left unset, tonic would lift hyper's own limit.
 pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
 
+/// Events of one instance that are kept for those who watch it: as many as a busy instance makes in the
+/// time in which a watcher may be held up.
+pub const WATCH_EVENTS_MAX: usize = 65_536;
+
+/// What they may take, in bytes: with usual names 65,536 of them do not take more.
+pub const WATCH_BYTES_MAX: usize = 24 * 1024 * 1024;
+
+/// What they may take in all instances of a server, in bytes. Where it is reached, an instance keeps no
+/// more than [`WATCH_BYTES_MIN`] of its own.
+pub const WATCH_SERVER_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// What an instance may keep for those who watch it however much the others do, in bytes: some two
+/// hundred events, and 64 MiB in a thousand instances.
+pub const WATCH_BYTES_MIN: usize = 64 * 1024;
+
+/// Snapshots that a server sends to watchers at a time; the others wait their turn. Each may hold on to
+/// a copy of what changes in its instance meanwhile.
+pub const WATCH_SNAPSHOTS_MAX: usize = 4;
+
+/// Watchers that a server reads the log for at a time; the others wait their turn. Each holds the
+/// sessions of its instance as they were then.
+pub const WATCH_HISTORIES_MAX: usize = 2;
+
+/// Events of a snapshot, or of the log, that are made ready for a watcher at a time: some 100 KiB.
+pub const WATCH_PIECE_EVENTS: usize = 256;
+
+/// How long a watcher may keep its place among those that are sent a snapshot, or the log, without taking
+/// anything, in seconds: others wait for the place.
+pub const WATCH_STALL_SECONDS_MAX: u64 = 5;
+
+/// How long a watch is silent before it tells how far it is, in seconds.
+pub const WATCH_SILENCE_SECONDS_MAX: u64 = 60;
+
+/// Bytes of the log that are read for a watcher at a time: a few milliseconds of a thread.
+pub const HISTORY_READ_BYTES: usize = 256 * 1024;
+
 /// How often the counts of an instance are told to those who watch it, in milliseconds; everything
 /// else about it is told at once.
 pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;

@@ -13,6 +13,7 @@
 //! - [`lease`]: how a thread that is no more gives back what it held
 //! - [`queue`]: who waits for which session, in order
 //! - [`handover`]: what a change means for those who wait
+//! - [`watch`]: what those who watch are told
 //! - [`request`]: what a call answered, for when it comes again
 //! - [`instance`]: record, phase and sessions together; calls are decided here
 //! - [`backup`]: why a backup is not taken or not read in
@@ -39,3 +40,4 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod watch;

@@ -50,8 +50,21 @@ pub struct Facts {
     pub field: Option<(&'static str, &'static str)>,
     /// What is wrong in particular, in words.
     pub detail: Option<String>,
+    /// Where a watch can begin or go on.
+    pub watch: WatchFacts,
     /// Whether the same call can succeed soon without anybody's doing.
     pub retry: Retry,
+}
+
+/// Where a watch of sessions can begin or go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WatchFacts {
+    /// The first revision that was not told.
+    pub resume: Option<Revision>,
+    /// The first revision that is kept.
+    pub oldest: Option<Revision>,
+    /// The last revision that there is.
+    pub current: Option<Revision>,
 }
 
 /// A refusal that JET has no code of its own for, because the engine does not know what it is about.
@@ -67,6 +80,12 @@ pub enum Ours {
     WaitQueueFull,
     /// Too many threads have a lease.
     TooManyLeases,
+    /// A watcher did not keep up.
+    WatchTooSlow,
+    /// A watcher asked for what is not kept.
+    RevisionCompacted,
+    /// A watcher asked for what has not happened.
+    RevisionNotYet,
 }
 
 /// Whether the same call can succeed soon without anybody's doing.

@@ -57,6 +57,11 @@ impl Session {
         self.rare.as_ref().is_some_and(|rare| rare.abandoned)
     }
 
+    /// How many bytes it takes beside itself for what few sessions have.
+    pub(super) fn rare_bytes(&self) -> usize {
+        if self.rare.is_some() { size_of::<Rare>() } else { 0 }
+    }
+
     /// Replaces the open transaction.
     pub fn set_transaction(&mut self, transaction: Option<Transaction>) {
         self.edit(|rare| rare.transaction = transaction);

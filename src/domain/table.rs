@@ -110,6 +110,21 @@ impl SessionTable {
         true
     }
 
+    /// A copy of the sessions and of nothing else, for somebody who only shows them: what is kept of
+    /// threads and for retries is not copied when it changes because of this one.
+    #[must_use]
+    pub fn sessions_alone(&self) -> Self {
+        let Self { pages, revision, len, bound, in_transaction, .. } = self;
+        Self {
+            pages: pages.clone(),
+            revision: *revision,
+            len: *len,
+            bound: *bound,
+            in_transaction: *in_transaction,
+            ..Self::default()
+        }
+    }
+
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
         self.revision

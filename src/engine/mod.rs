@@ -14,6 +14,7 @@
 //! - [`pipeline`]: many calls sent together and answered as they are decided
 //! - `registrar`: creating and deleting instances
 //! - [`backup`]: backups on their way out and in
+//! - [`sessions`]: what happens to sessions, told to those who want to know
 //! - [`watch`]: what instances look like, told to those who want to know
 //!
 //! Must never: read a clock, draw a random number, name a backend or know a wire type.
@@ -24,11 +25,12 @@ mod owner;
 pub mod patience;
 pub mod pipeline;
 mod registrar;
+pub mod sessions;
 #[cfg(test)]
 mod tests;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Bound;
@@ -54,7 +56,8 @@ use crate::engine::ask::{MayWait, ask};
 use crate::engine::backup::{Backup, Upload};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
-use crate::engine::watch::{Board, InstanceChanges, InstanceView};
+use crate::engine::sessions::ring::Ring;
+use crate::engine::watch::{Board, InstanceChanges, InstanceView, Pulse};
 use crate::store::{Store, StoreError};
 
 /// Time and chance, which only the outside of the program may read.
@@ -108,6 +111,8 @@ struct Shared {
     board: Board,
     draining: watch_channel::Sender<bool>,
     waiting: patience::Waiting,
+    watches: sessions::Watches,
+    pulse: Arc<Pulse>,
 }
 
 impl fmt::Debug for Shared {
@@ -121,6 +126,7 @@ impl fmt::Debug for Shared {
 struct Handle {
     owner: mpsc::Sender<Message>,
     view: watch_channel::Receiver<InstanceView>,
+    ring: Arc<Ring>,
 }
 
 /// Why a question to an instance was not answered with yes.
@@ -179,6 +185,8 @@ impl Engine {
             board: Board::new(),
             draining: watch_channel::Sender::new(false),
             waiting: patience::Waiting::new(),
+            watches: sessions::Watches::new(),
+            pulse: Pulse::start(),
         });
         Registrar::start(Arc::new(store), environment, Arc::downgrade(&shared), messages).await?;
         Ok(Self { shared })
@@ -347,9 +355,10 @@ impl Engine {
             .collect()
     }
 
-    /// Every instance as it is now, and from then on whatever changes.
-    pub fn watch_instances(&self) -> InstanceChanges {
-        InstanceChanges::new(self.clone())
+    /// These instances, or all if none is named, as they are now, and from then on whatever changes:
+    /// counts when the pulse beats, all else at once.
+    pub fn watch_instances(&self, names: BTreeSet<InstanceId>) -> InstanceChanges {
+        InstanceChanges::new(self.clone(), names)
     }
 
     /// From now on nobody takes a session: this process is going down and another may answer.

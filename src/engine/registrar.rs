@@ -16,6 +16,7 @@ use crate::domain::lifecycle::{Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
 use crate::domain::table::Floor;
 use crate::engine::owner::{self, Owner};
+use crate::engine::sessions::ring::Ring;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Environment, Handle, NewInstance, Shared, Unanswered, new_record};
 use crate::store::{Store, StoreError, with_causes};
@@ -184,15 +185,22 @@ impl<S: Store> Registrar<S> {
             Resting::Created => false,
             Resting::Ready | Resting::Stopped => true,
         };
-        let (owner, view) =
-            Owner::new(Arc::clone(&self.store), Arc::clone(&self.environment), instance);
+        let watches = &shared.watches;
+        let ring = Arc::new(Ring::new(&instance.phase, watches.bounds, watches.budget.clone()));
+        let (owner, view) = Owner::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.environment),
+            instance,
+            Arc::clone(&ring),
+            Arc::clone(&shared.pulse),
+        );
         let (sender, inbox) = mpsc::channel(OWNER_QUEUE_MAX);
         if initialize {
             let message = owner::Message::Initialize(None);
             sender.try_send(message).expect("a new owner has an empty inbox");
         }
         tokio::spawn(owner.run(inbox));
-        let handle = Handle { owner: sender, view };
+        let handle = Handle { owner: sender, view, ring };
         let mut instances = shared.instances.write().unwrap_or_else(PoisonError::into_inner);
         instances.insert(id, handle.clone());
         drop(instances);

@@ -4,17 +4,19 @@
 //! an answer finds its effect in the view. Views are coalesced: a slow reader misses states that have
 //! passed, never the present one, and costs no memory.
 
-use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 use crate::domain::id::{InstanceId, Revision, Uid};
 use crate::domain::instance::{Instance, InstanceRecord};
 use crate::domain::lifecycle::Phase;
+use crate::domain::limits::WATCH_COUNTS_EVERY_MS;
 use crate::domain::table::SessionTable;
 use crate::domain::time::{Timestamp, remaining};
 use crate::engine::Engine;
@@ -100,11 +102,6 @@ impl InstanceView {
             | Phase::Failed(_) => None,
         }
     }
-
-    /// Whether more than the counts differs.
-    pub fn differs_in_more_than_counts(&self, other: &Self) -> bool {
-        self.phase != other.phase || self.progress != other.progress || self.record != other.record
-    }
 }
 
 /// Tells that the set of instances has changed.
@@ -121,6 +118,51 @@ impl Board {
     }
 }
 
+/// Tells those who watch instances that counts may have changed, at most once a second. For an owner it
+/// is one flag, however many they are.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    touched: AtomicBool,
+    bell: Arc<Notify>,
+    beats: watch::Sender<()>,
+}
+
+impl Pulse {
+    /// A pulse that beats when it is touched.
+    pub(super) fn start() -> Arc<Self> {
+        let bell = Arc::new(Notify::new());
+        let (touched, beats) = (AtomicBool::new(false), watch::Sender::new(()));
+        let pulse = Arc::new(Self { touched, bell: Arc::clone(&bell), beats });
+        let weak = Arc::downgrade(&pulse);
+        tokio::spawn(async move {
+            loop {
+                bell.notified().await;
+                let Some(pulse) = weak.upgrade() else {
+                    return;
+                };
+                pulse.touched.store(false, Ordering::Release);
+                pulse.beats.send_replace(());
+                drop(pulse);
+                tokio::time::sleep(Duration::from_millis(WATCH_COUNTS_EVERY_MS)).await;
+            }
+        });
+        pulse
+    }
+
+    /// Counts have changed.
+    pub(super) fn touch(&self) {
+        if !self.touched.swap(true, Ordering::AcqRel) {
+            self.bell.notify_one();
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.bell.notify_one();
+    }
+}
+
 /// Something about the instances of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstanceChange {
@@ -130,24 +172,48 @@ pub enum InstanceChange {
     Gone(InstanceId),
 }
 
-/// All instances as they are now, and from then on whatever changes.
+/// Instances as they are now, and from then on whatever changes.
 #[derive(Debug)]
 pub struct InstanceChanges {
     engine: Engine,
+    /// Whom the reader asks for; everybody if nobody is named.
+    names: BTreeSet<InstanceId>,
     board: watch::Receiver<()>,
-    /// Of whom the reader knows, and whom of that name. It is not `views` that tells: a stream ends
-    /// with its owner, which may be before or after its instance leaves the board.
-    followed: BTreeMap<InstanceId, Uid>,
+    beats: watch::Receiver<()>,
+    /// Of whom the reader knows. It is not `views` that tells: a stream ends with its owner, which may
+    /// be before or after its instance leaves the board.
+    followed: BTreeMap<InstanceId, Followed>,
     views: StreamMap<InstanceId, WatchStream<InstanceView>>,
     gone: Vec<InstanceId>,
+    /// Whose counts have changed.
+    counted: Vec<InstanceId>,
+}
+
+/// An instance that a reader knows of.
+#[derive(Debug)]
+struct Followed {
+    /// Which of that name.
+    uid: Uid,
+    view: watch::Receiver<InstanceView>,
+    /// How it was last told.
+    told: Option<InstanceView>,
 }
 
 impl InstanceChanges {
-    pub(super) fn new(engine: Engine) -> Self {
+    pub(super) fn new(engine: Engine, names: BTreeSet<InstanceId>) -> Self {
         let mut board = engine.shared.board.0.subscribe();
         board.mark_changed();
-        let followed = BTreeMap::new();
-        Self { engine, board, followed, views: StreamMap::new(), gone: Vec::new() }
+        let beats = engine.shared.pulse.beats.subscribe();
+        Self {
+            engine,
+            names,
+            board,
+            beats,
+            followed: BTreeMap::new(),
+            views: StreamMap::new(),
+            gone: Vec::new(),
+            counted: Vec::new(),
+        }
     }
 
     /// The next change; waits for one. Cancel-safe.
@@ -156,16 +222,21 @@ impl InstanceChanges {
             if let Some(id) = self.gone.pop() {
                 return InstanceChange::Gone(id);
             }
-            tokio::select! {
-                biased;
-                changed = self.board.changed() => match changed {
-                    Ok(()) => self.renew(),
-                    // The board lives as long as the engine that this stream holds.
-                    Err(_) => std::future::pending().await,
-                },
-                Some((_, view)) = self.views.next(), if !self.views.is_empty() => {
+            while let Some(id) = self.counted.pop() {
+                if let Some(view) = self.followed.get_mut(&id).and_then(Followed::news) {
                     return InstanceChange::Present(view);
                 }
+            }
+            // Errors would mean that the engine is gone, and this stream holds it.
+            tokio::select! {
+                biased;
+                Ok(()) = self.board.changed() => self.renew(),
+                Some((id, _)) = self.views.next(), if !self.views.is_empty() => {
+                    if let Some(view) = self.followed.get_mut(&id).and_then(Followed::news) {
+                        return InstanceChange::Present(view);
+                    }
+                }
+                Ok(()) = self.beats.changed() => self.counted = self.followed.keys().cloned().collect(),
             }
         }
     }
@@ -175,14 +246,15 @@ impl InstanceChanges {
         let instances = self.engine.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
         let known: BTreeMap<_, _> = instances
             .iter()
+            .filter(|(id, _)| self.names.is_empty() || self.names.contains(*id))
             .map(|(id, handle)| {
                 let uid = handle.view.borrow().record.uid.clone();
                 (id.clone(), (uid, handle.view.clone()))
             })
             .collect();
         drop(instances);
-        self.followed.retain(|id, uid| {
-            let stays = known.get(id).is_some_and(|(found, _)| found == uid);
+        self.followed.retain(|id, followed| {
+            let stays = known.get(id).is_some_and(|(found, _)| *found == followed.uid);
             if !stays {
                 self.views.remove(id);
                 self.gone.push(id.clone());
@@ -190,9 +262,23 @@ impl InstanceChanges {
             stays
         });
         for (id, (uid, view)) in known {
-            if self.followed.insert(id.clone(), uid).is_none() {
-                self.views.insert(id, WatchStream::new(view));
+            if !self.followed.contains_key(&id) {
+                self.views.insert(id.clone(), WatchStream::new(view.clone()));
+                self.followed.insert(id, Followed { uid, view, told: None });
             }
         }
+    }
+}
+
+impl Followed {
+    /// What it looks like now, unless that has been told.
+    fn news(&mut self) -> Option<InstanceView> {
+        let view = self.view.borrow();
+        if self.told.as_ref() == Some(&*view) {
+            return None;
+        }
+        let view = view.clone();
+        self.told = Some(view.clone());
+        Some(view)
     }
 }

@@ -18,7 +18,7 @@ pub async fn report(engine: Engine, mut reporter: HealthReporter, services: &[&s
     for service in services.iter().chain(&[""]) {
         reporter.set_service_status(service, Serving).await;
     }
-    let mut changes = engine.watch_instances();
+    let mut changes = engine.watch_instances(std::collections::BTreeSet::new());
     let mut names = std::collections::BTreeSet::new();
     loop {
         let change = tokio::select! {

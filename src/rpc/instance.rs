@@ -1,11 +1,9 @@
 //! InstanceService: instances and their life.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
-use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::id::InstanceId;
@@ -210,10 +208,10 @@ impl InstanceService for Instances {
 }
 
 /// What a streaming method answers.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The stream until its end or until the deadline of its call.
-fn until<T: Send + 'static>(
+pub(super) fn until<T: Send + 'static>(
     deadline: Option<Deadline>,
     stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     about: About,
@@ -224,28 +222,19 @@ fn until<T: Send + 'static>(
     }
 }
 
-/// A watch of instances: changes of their counts are told at most once a second, all else at once.
+/// A watch of instances.
 struct Watch {
     engine: Engine,
     changes: InstanceChanges,
     names: BTreeSet<InstanceId>,
     about: About,
-    sent: BTreeMap<InstanceId, InstanceView>,
-    /// Counts that have changed, to be told with the next tick.
-    counts: BTreeMap<InstanceId, InstanceView>,
-    /// Counts of the last tick that are being told.
-    due: BTreeMap<InstanceId, InstanceView>,
-    tick: Interval,
     ended: bool,
 }
 
 impl Watch {
     fn new(engine: Engine, names: BTreeSet<InstanceId>, about: About) -> Self {
-        let mut tick = interval(Duration::from_millis(limits::WATCH_COUNTS_EVERY_MS));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let changes = engine.watch_instances();
-        let (sent, counts, due) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { engine, changes, names, about, sent, counts, due, tick, ended: false }
+        let changes = engine.watch_instances(names.clone());
+        Self { engine, changes, names, about, ended: false }
     }
 
     /// The next message; waits for one. After an error there is none.
@@ -253,19 +242,13 @@ impl Watch {
         if self.ended {
             return None;
         }
-        let result = self.view().await.map(|view| {
-            self.sent.insert(view.record.id.clone(), view.clone());
-            pb::WatchInstancesResponse { instance: Some(instance(view)) }
-        });
-        self.ended = result.is_err();
-        Some(result)
+        let view = self.view().await;
+        self.ended = view.is_err();
+        Some(view.map(|view| pb::WatchInstancesResponse { instance: Some(instance(view)) }))
     }
 
     async fn view(&mut self) -> Result<InstanceView, Status> {
         loop {
-            if let Some((_, view)) = self.due.pop_first() {
-                return Ok(view);
-            }
             tokio::select! {
                 biased;
                 () = self.engine.drained() => {
@@ -273,36 +256,14 @@ impl Watch {
                     return Err(status::refused(&gone, &self.about));
                 }
                 change = self.changes.next() => match change {
-                    InstanceChange::Present(view) => {
-                        let id = &view.record.id;
-                        if !self.names.is_empty() && !self.names.contains(id) {
-                            continue;
-                        }
-                        match self.sent.get(id) {
-                            Some(sent) if *sent == view => {}
-                            Some(sent) if !view.differs_in_more_than_counts(sent) => {
-                                self.counts.insert(id.clone(), view);
-                            }
-                            Some(_) | None => {
-                                self.counts.remove(id);
-                                self.due.remove(id);
-                                return Ok(view);
-                            }
-                        }
+                    InstanceChange::Present(view) => return Ok(view),
+                    // A watch of all goes on.
+                    InstanceChange::Gone(id) if self.names.contains(&id) => {
+                        let gone = Unanswered::<std::convert::Infallible>::NoSuchInstance;
+                        let about = About { instance: Some(id), ..self.about.clone() };
+                        return Err(status::refused(&gone, &about));
                     }
-                    InstanceChange::Gone(id) => {
-                        self.sent.remove(&id);
-                        self.counts.remove(&id);
-                        self.due.remove(&id);
-                        if self.names.contains(&id) {
-                            let gone = Unanswered::<std::convert::Infallible>::NoSuchInstance;
-                            let about = About { instance: Some(id), ..self.about.clone() };
-                            return Err(status::refused(&gone, &about));
-                        }
-                    }
-                },
-                _ = self.tick.tick(), if !self.counts.is_empty() => {
-                    self.due = std::mem::take(&mut self.counts);
+                    InstanceChange::Gone(_) => {}
                 }
             }
         }

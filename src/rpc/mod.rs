@@ -6,6 +6,7 @@
 //!
 //! - [`session`], [`instance`], [`error`], [`thread`]: one file per service
 //! - `backup`: backups as streams of chunks
+//! - `watch`: watches of sessions as streams of events
 //! - `convert`: wire → command, naming every bad field at once; answer → wire
 //! - [`status`]: refusals → gRPC statuses with details
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
@@ -20,6 +21,7 @@ pub mod layers;
 pub mod session;
 pub mod status;
 pub mod thread;
+mod watch;
 
 use tonic::{Request, Response, Status};
 use tracing::Span;

@@ -8,8 +8,8 @@ use crate::engine::{Asker, Engine};
 use crate::proto::api as pb;
 use crate::proto::api::session_service_server::SessionService;
 use crate::rpc::convert::{ListSessionsCommand, session};
-use crate::rpc::status;
-use crate::rpc::{ask, parse, unserved};
+use crate::rpc::instance::Answers;
+use crate::rpc::{ask, parse, status, unserved, watch};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -157,12 +157,12 @@ impl SessionService for Sessions {
         unserved(&request, "PipelineSessionContexts")
     }
 
-    type WatchSessionsStream = NoAnswers<pb::WatchSessionsResponse>;
+    type WatchSessionsStream = Answers<pb::WatchSessionsResponse>;
 
     async fn watch_sessions(
         &self,
         request: Request<pb::WatchSessionsRequest>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        unserved(&request, "WatchSessions")
+        watch::sessions(&self.engine, request).await
     }
 }

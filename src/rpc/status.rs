@@ -4,6 +4,8 @@
 //! (`google.rpc.*`, AIP-193) for programs, a sentence for people, and two plain trailers for clients
 //! without protobuf: `jet-error` and `jet-error-name`.
 
+mod watch;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -118,6 +120,9 @@ pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
         Some(Ours::TooManyLeases) => {
             Answer::ours(Code::ResourceExhausted, "TOO_MANY_LEASES", String::new())
         }
+        Some(Ours::WatchTooSlow) => watch::too_slow(),
+        Some(Ours::RevisionCompacted) => watch::compacted(),
+        Some(Ours::RevisionNotYet) => watch::not_yet(),
     };
     let bad = |(field, rule): (&str, &str)| BadField { field: field.into(), rule: rule.into() };
     let bad_fields = facts.field.map(bad).into_iter().collect();
@@ -402,6 +407,9 @@ impl Answer {
             put("fencing_token", Some(holder.token.to_string()));
             put("held_for", Some(seconds(holder.held_for)));
         }
+        for (key, value) in watch::metadata(&self.facts.watch) {
+            put(key, value);
+        }
         put("truncated", (self.shortened > Shortened::No).then(|| "true".to_owned()));
         pb::ErrorInfo { reason: self.reason.clone(), domain: DOMAIN.to_owned(), metadata }
     }
@@ -532,6 +540,9 @@ fn tell_ours(ours: Ours, facts: &Facts, about: &About) -> String {
             "The deadline came while the call waited; the context was not set. Ask again with more time."
         }
         Ours::WaitQueueFull => "Ask again later, or without waiting.",
+        Ours::WatchTooSlow => watch::TOO_SLOW,
+        Ours::RevisionCompacted => watch::COMPACTED,
+        Ours::RevisionNotYet => watch::NOT_YET,
         Ours::TooManyLeases => "End threads that are no more, or wait until their leases end.",
     };
     if here.is_empty() { format!("{subject}: {advice}") } else { format!("{here}. {advice}") }

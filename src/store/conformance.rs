@@ -8,7 +8,7 @@ use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, Sessio
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
-use crate::store::{CommitError, Journal, Progress, Store};
+use crate::store::{Changes, CommitError, History, Journal, NoHistory, Past, Progress, Store};
 
 /// Checks one backend; `fresh` makes an empty store of it each time.
 pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F) {
@@ -23,6 +23,7 @@ pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F
     a_floor_can_be_raised_and_never_sinks(fresh().await).await;
     numbers_begin_above_the_floor(fresh().await).await;
     replacing_changes_record_and_sessions_together(fresh().await).await;
+    the_past_is_told_exactly_or_not_at_all(fresh().await).await;
 }
 
 async fn an_empty_store_remembers_nothing(store: impl Store) {
@@ -157,6 +158,67 @@ async fn numbers_begin_above_the_floor(store: impl Store) {
         reopened(&store, "a").await.1.floor(),
         Floor { revision: Revision::new(8), sesid: 6 },
     );
+}
+
+async fn the_past_is_told_exactly_or_not_at_all(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    let mut all = Vec::new();
+    let batch = |n: u64| begin_and_set(2 * n + 1, n + 1);
+    for n in 0..20 {
+        journal.commit(&batch(n)).await.unwrap();
+        all.extend(batch(n));
+        journal.settle(&fold(&all));
+    }
+    let history = journal.history();
+    let mut open = check_past(&*history, &all).await;
+    if let Some(open) = &mut open {
+        assert!(open.next().await.unwrap().is_empty(), "nothing has happened yet");
+    }
+    for n in 20..25 {
+        journal.commit(&batch(n)).await.unwrap();
+        all.extend(batch(n));
+        journal.settle(&fold(&all));
+    }
+    if let Some(open) = &mut open {
+        assert_eq!(rest(&mut **open).await, &all[40..], "what happens meanwhile is told too");
+    }
+    journal.close().await.unwrap();
+    let (journal, _) = reopened(&store, "a").await;
+    check_past(&*journal.history(), &all).await;
+}
+
+/// Asks for the past from every revision on. Answers what tells the changes after the last, if the past is
+/// kept at all.
+async fn check_past(history: &dyn History, all: &[Change]) -> Option<Box<dyn Changes>> {
+    let oldest = history.oldest().await.unwrap();
+    for (from, before) in (1..).zip(0..all.len()) {
+        let from = Revision::new(from);
+        match history.since(from).await {
+            Ok(Past { table, mut changes }) => {
+                assert!(oldest.is_some_and(|oldest| oldest <= from));
+                assert_eq!(table, fold(&all[..before]), "the sessions before {from}");
+                assert_eq!(rest(&mut *changes).await, &all[before..], "from {from} on");
+            }
+            Err(NoHistory::Before(first)) => {
+                assert!(oldest.is_none_or(|oldest| from < oldest && first == oldest), "{from}");
+            }
+            Err(error @ NoHistory::Unreadable(_)) => panic!("{error}"),
+        }
+    }
+    let next = Revision::new(all.len() as u64 + 1);
+    oldest?;
+    Some(history.since(next).await.unwrap().changes)
+}
+
+async fn rest(changes: &mut dyn Changes) -> Vec<Change> {
+    let mut all = Vec::new();
+    loop {
+        let some = changes.next().await.unwrap();
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some);
+    }
 }
 
 async fn created<S: Store>(store: &S, id: &str) -> S::Journal {

@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
+
 use crate::domain::event::Change;
-use crate::domain::id::InstanceId;
+use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
 use crate::domain::table::{Floor, SessionTable};
-use crate::store::{Catalog, CommitError, Journal, Opened, Progress, Store, StoreError};
+use crate::store::{
+    Catalog, CommitError, History, Journal, NoHistory, Opened, Past, Progress, Store, StoreError,
+};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
@@ -107,7 +111,8 @@ impl Store for MemoryStore {
         progress.report(100);
         let journal = MemoryJournal { table: Arc::clone(table) };
         let table = lock(table).clone();
-        Ok(Opened { journal, table })
+        let remembered = table.revision();
+        Ok(Opened { journal, table, remembered })
     }
 }
 
@@ -133,12 +138,32 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
+    fn history(&self) -> Box<dyn History> {
+        Box::new(Nothing { table: Arc::clone(&self.table) })
+    }
+
     async fn failed(&mut self) -> CommitError {
         std::future::pending().await
     }
 
     async fn close(self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+/// The history of a journal that keeps only what is.
+struct Nothing {
+    table: Arc<Mutex<SessionTable>>,
+}
+
+impl History for Nothing {
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Revision>, NoHistory>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn since(&self, _: Revision) -> BoxFuture<'_, Result<Past, NoHistory>> {
+        let next = lock(&self.table).revision().next();
+        Box::pin(async move { Err(NoHistory::Before(next)) })
     }
 }
 

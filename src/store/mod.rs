@@ -30,6 +30,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::domain::event::Change;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
@@ -109,12 +111,56 @@ pub trait Journal: Send + 'static {
     /// and so is what the reserve still takes.
     fn make_room(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// The way to what was committed before, beside the journal: it holds up neither a commit nor the
+    /// end of the journal.
+    fn history(&self) -> Box<dyn History>;
+
     /// Waits until something beside a commit has failed: a late sync, a snapshot. As after a failed
     /// commit, the journal then takes nothing more. Cancel-safe.
     fn failed(&mut self) -> impl Future<Output = CommitError> + Send;
 
     /// Ends the journal in good order. A journal that is only dropped ends as by a crash.
     fn close(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What was committed to a journal, as far back as it is kept.
+pub trait History: Send + Sync {
+    /// The first change that is kept together with the sessions before it; nothing if none is.
+    fn oldest(&self) -> BoxFuture<'_, Result<Option<Revision>, NoHistory>>;
+
+    /// The sessions as they were right before a change, and what was committed from that on.
+    fn since(&self, from: Revision) -> BoxFuture<'_, Result<Past, NoHistory>>;
+}
+
+/// Sessions as they were, and what happened to them since.
+pub struct Past {
+    /// The sessions, without answers that are kept for retries.
+    pub table: SessionTable,
+    /// What happened.
+    pub changes: Box<dyn Changes>,
+}
+
+impl fmt::Debug for Past {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Past").field("revision", &self.table.revision()).finish_non_exhaustive()
+    }
+}
+
+/// Changes in order, a bounded number at a time.
+pub trait Changes: Send {
+    /// The next changes; none if the store has no more at this moment.
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<Change>, NoHistory>>;
+}
+
+/// Why the past is not told.
+#[derive(Debug, thiserror::Error)]
+pub enum NoHistory {
+    /// It is not kept, or was lost before it was durable. From this revision on it is told.
+    #[error("what was committed before revision {0} is not kept")]
+    Before(Revision),
+    /// It cannot be read.
+    #[error("what was committed cannot be read")]
+    Unreadable(#[source] StoreError),
 }
 
 /// What a server remembers when it starts.
@@ -136,6 +182,9 @@ pub struct Opened<J> {
     pub journal: J,
     /// The sessions it tells of.
     pub table: SessionTable,
+    /// The last revision that is remembered. Numbering goes on later than that if what was answered after
+    /// it may have been lost.
+    pub remembered: Revision,
 }
 
 /// Why a batch was not committed. The three cases are never folded into one another.

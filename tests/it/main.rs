@@ -22,4 +22,5 @@ mod shutdown;
 mod transactions;
 mod unserved;
 mod watch;
+mod watch_sessions;
 mod wire;

@@ -103,7 +103,6 @@ async fn a_method_that_is_not_served_says_so() {
         "SessionService/CheckSessionContext",
         "SessionService/ForceResetSessionContext",
         "SessionService/PipelineSessionContexts",
-        "SessionService/WatchSessions",
         "ThreadService/KeepThreadsAlive",
         "ThreadService/GetThread",
         "ThreadService/ListThreads",

@@ -11,6 +11,7 @@
 //! - `campaign`: servers on one directory, one after the other
 //! - `kill`: what survives kill -9
 //! - `linear`: whether what clients were told at once can have happened one after the other
+//! - `watch`: what a watcher was told survives it too
 
 mod campaign;
 mod clients;
@@ -21,3 +22,4 @@ mod linear;
 mod model;
 mod random;
 mod server;
+mod watch;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use crate::domain::call::{Call, Refused, Stamp, existing, shown};
 use crate::domain::event::SessionEvent;
-use crate::domain::id::{Labels, Reason, SessionId, ThreadId};
+use crate::domain::id::{Labels, Owner, Reason, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
@@ -233,13 +233,16 @@ pub struct SessionFilter {
 impl SessionFilter {
     /// Whether the session is wanted.
     pub fn passes(&self, session: &Session) -> bool {
-        let binding = session.binding();
-        self.bound.is_none_or(|bound| bound == binding.is_some())
-            && self
-                .thread
-                .as_ref()
-                .is_none_or(|thread| binding.is_some_and(|held| held.owner.thread() == thread))
-            && session.labels.contain(&self.labels)
+        let holder = session.binding().map(|binding| &binding.owner);
+        self.passes_held(holder, &session.labels)
+    }
+
+    /// Whether a session with these labels is wanted while it is held like this.
+    pub fn passes_held(&self, holder: Option<&Owner>, labels: &Labels) -> bool {
+        let holds = |thread: &ThreadId| holder.is_some_and(|holder| holder.thread() == thread);
+        self.bound.is_none_or(|bound| bound == holder.is_some())
+            && self.thread.as_ref().is_none_or(holds)
+            && labels.contain(&self.labels)
     }
 }
 

@@ -72,8 +72,8 @@ impl Batch {
 }
 
 impl<S: Store> Owner<S> {
-    /// Commits a batch, makes it visible and answers its calls, in this order. Then the journal may
-    /// look at the state.
+    /// Commits a batch, makes it visible, tells it to those who watch, and answers its calls, in this
+    /// order. Then the journal may look at the state.
     ///
     /// A refusal may rest on a change of the same batch, so it waits like everybody else.
     pub(super) async fn commit(&mut self, batch: &mut Batch) {
@@ -84,7 +84,13 @@ impl<S: Store> Owner<S> {
             match journal.commit(&batch.happened.changes).await {
                 Ok(()) => {
                     let table = &self.instance.table;
-                    self.view.send_modify(|view| view.count(table));
+                    // Those who watch instances are told of counts when the pulse beats.
+                    self.view.send_if_modified(|view| {
+                        view.count(table);
+                        false
+                    });
+                    self.pulse.touch();
+                    self.ring.push(&mut batch.happened);
                 }
                 Err(error) => lost = Some(self.fail(error.jet_err(), with_causes(&error))),
             }

@@ -14,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::Unanswered;
 use crate::engine::owner::backup::Restored;
 use crate::engine::owner::{Message, Owner, Reply, Then};
+use crate::engine::sessions::ring::Opened as At;
 use crate::engine::watch::InstanceView;
 use crate::store::{CommitError, Journal, Opened, Progress, Store, StoreError, with_causes};
 
@@ -41,6 +42,7 @@ impl<S: Store> Owner<S> {
             Message::Call(_) | Message::Calls(_) | Message::Leave(..) => {
                 unreachable!("calls are decided in batches")
             }
+            Message::Look(look) => self.look(look),
             Message::Initialize(reply) => self.initialize(reply),
             Message::Stop { resume, reply } => {
                 let result = self.stop(resume).await;
@@ -211,10 +213,13 @@ impl<S: Store> Owner<S> {
         match done {
             Done::Opened { result: Ok((opened, record)), reply } => {
                 let stopped = record.resting == Resting::Stopped;
+                let at = opened_at(&opened, &record);
                 self.journal = Some(opened.journal);
                 self.instance.table = opened.table;
                 self.instance.record = record;
                 self.begin_serving();
+                // Whoever sees the phase can watch.
+                self.ring.open(at);
                 self.happened(Event::Opened { stopped });
                 tell(reply, Ok(self.view.borrow().clone()));
             }
@@ -241,6 +246,16 @@ impl<S: Store> Owner<S> {
                 tell(reply, Err(PhaseRefusal::Unavailable(failure).into()));
             }
         }
+    }
+}
+
+/// Where the instance stands for those who watch it. What was before all sessions ended, or before they
+/// were restored, is another history.
+fn opened_at<J>(opened: &Opened<J>, record: &InstanceRecord) -> At {
+    At {
+        oldest: record.ended.max(record.floor.revision).next(),
+        remembered: opened.remembered,
+        current: opened.table.revision(),
     }
 }
 

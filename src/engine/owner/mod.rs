@@ -15,6 +15,7 @@
 //! - `batch`: calls decided, committed and answered together
 //! - `leases`: the clock of the instance, and threads that are no more
 //! - `lifecycle`: what moves the instance from phase to phase
+//! - `watch`: what those who watch sessions need of the owner
 //! - `waiting`: calls that wait, and who gets what is free
 
 mod backup;
@@ -22,6 +23,7 @@ mod batch;
 mod leases;
 mod lifecycle;
 mod waiting;
+mod watch;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -30,7 +32,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch as watch_channel;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::backup::{BackupRefusal, RestoreRefusal};
 use crate::domain::instance::{InitializeRefusal, Instance, TerminateMode, TerminateRefusal};
@@ -44,7 +47,9 @@ use crate::engine::owner::batch::Batch;
 use crate::engine::owner::leases::{Clock, Expiry, lease_time};
 use crate::engine::owner::lifecycle::Done;
 use crate::engine::owner::waiting::Parked;
-use crate::engine::watch::InstanceView;
+use crate::engine::sessions::Look;
+use crate::engine::sessions::ring::Ring;
+use crate::engine::watch::{InstanceView, Pulse};
 use crate::engine::{Environment, registrar};
 use crate::store::{CommitError, Journal, Store, with_causes};
 
@@ -56,6 +61,8 @@ pub(super) enum Message {
     Calls(Vec<Box<dyn Question>>),
     /// A call waits no longer.
     Leave(WaiterId, Left),
+    /// Somebody who watches sessions needs something.
+    Look(Look),
     /// `JetInit3`. Nobody waits when the server itself asks at its start.
     Initialize(Option<Reply<InitializeRefusal>>),
     /// `JetStopServiceInstance2`, or the way back.
@@ -68,7 +75,7 @@ pub(super) enum Message {
     Restore {
         reply: oneshot::Sender<Result<Upload, RestoreRefusal>>,
         registrar: mpsc::Sender<registrar::Message>,
-        draining: watch::Receiver<bool>,
+        draining: watch_channel::Receiver<bool>,
     },
     /// Forget the instance; answers the floor above all numbers ever used.
     Delete(oneshot::Sender<Result<Floor, PhaseRefusal>>),
@@ -95,7 +102,9 @@ pub(super) struct Owner<S: Store> {
     instance: Instance,
     /// Open exactly in the phases that decide calls.
     journal: Option<S::Journal>,
-    view: Arc<watch::Sender<InstanceView>>,
+    view: Arc<watch_channel::Sender<InstanceView>>,
+    pulse: Arc<Pulse>,
+    ring: Arc<Ring>,
     parked: Parked,
     clock: Clock,
     expiry: Expiry,
@@ -120,8 +129,10 @@ impl<S: Store> Owner<S> {
         store: Arc<S>,
         environment: Arc<dyn Environment>,
         instance: Instance,
-    ) -> (Self, watch::Receiver<InstanceView>) {
-        let (view, seen) = watch::channel(InstanceView::of(&instance));
+        ring: Arc<Ring>,
+        pulse: Arc<Pulse>,
+    ) -> (Self, watch_channel::Receiver<InstanceView>) {
+        let (view, seen) = watch_channel::channel(InstanceView::of(&instance));
         let view = Arc::new(view);
         let owner = Self {
             store,
@@ -129,6 +140,8 @@ impl<S: Store> Owner<S> {
             instance,
             journal: None,
             view,
+            pulse,
+            ring,
             parked: Parked::default(),
             clock: Clock::default(),
             expiry: Expiry::default(),
@@ -296,6 +309,7 @@ impl<S: Store> Owner<S> {
         }
         let instance = &self.instance;
         self.view.send_modify(|view| view.enter(instance));
+        self.ring.enter(&instance.phase);
     }
 }
 

@@ -45,7 +45,7 @@ async fn a_batch_is_bounded() {
 #[tokio::test(start_paused = true)]
 async fn nobody_hears_of_a_change_before_it_is_committed() {
     let world = World::ready().await;
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_eq!([next(&mut changes).await, next(&mut changes).await].len(), 2);
     let before = (world.view("a"), world.engine.instances(None, 10));
     let gate = world.store.stall(Op::Commit, "a");

@@ -14,7 +14,7 @@
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
 //! - [`waiting`]: calls that wait
-//! - [`watching`]: what watchers of instances are told
+//! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
 
 mod backups;
 mod batches;
@@ -25,9 +25,11 @@ mod leases;
 mod lifecycle;
 mod room;
 mod scripted;
+mod sessions;
 mod waiting;
 mod watching;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -281,6 +283,7 @@ struct TestEnvironment {
 
 impl Default for TestEnvironment {
     #[expect(clippy::disallowed_methods, reason = "the clock of the runtime is the test's own")]
+    #[expect(clippy::disallowed_methods, reason = "it is the clock")]
     fn default() -> Self {
         let (ticks, panics) = Default::default();
         Self { ticks, panics, began: tokio::time::Instant::now() }

@@ -16,7 +16,7 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::table::{Floor, SessionTable};
 use crate::store::memory::{MemoryJournal, MemoryStore};
 use crate::store::{
-    Catalog, CommitError, Journal, Opened, Progress, Store, StoreError, conformance,
+    Catalog, CommitError, History, Journal, Opened, Progress, Store, StoreError, conformance,
 };
 
 /// What a store is asked to do for an instance.
@@ -296,7 +296,8 @@ impl Store for ScriptedStore {
             memory: Some(opened.journal),
             broken: false,
         };
-        Ok(Opened { journal, table: opened.table })
+        let (table, remembered) = (opened.table, opened.remembered);
+        Ok(Opened { journal, table, remembered })
     }
 }
 
@@ -338,6 +339,10 @@ impl Journal for ScriptedJournal {
 
     fn settle(&mut self, table: &SessionTable) {
         lock(&self.store.script).settled.push(table.revision().get());
+    }
+
+    fn history(&self) -> Box<dyn History> {
+        self.memory.as_ref().expect("it is not closed").history()
     }
 
     fn has_room(&self) -> bool {

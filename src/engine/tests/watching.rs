@@ -10,7 +10,7 @@ async fn a_watch_begins_with_what_is_there() {
     let world = World::ready().await;
     world.create("c").await.unwrap();
 
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
 
     let mut present =
         [next(&mut changes).await, next(&mut changes).await, next(&mut changes).await];
@@ -22,7 +22,7 @@ async fn a_watch_begins_with_what_is_there() {
 #[tokio::test(start_paused = true)]
 async fn phases_are_told_in_order() {
     let world = World::empty().await;
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_quiet(&mut changes).await;
 
     world.create("a").await.unwrap();
@@ -56,7 +56,7 @@ async fn phases_are_told_in_order() {
 async fn a_slow_watcher_is_told_the_present_and_not_the_past() {
     let world = World::empty().await;
     world.create("a").await.unwrap();
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_eq!(next(&mut changes).await, "a CREATED");
 
     world.initialize("a").await.unwrap();
@@ -75,7 +75,7 @@ async fn a_slow_watcher_is_told_the_present_and_not_the_past() {
 #[tokio::test(start_paused = true)]
 async fn what_is_created_and_deleted_meanwhile_is_not_told() {
     let world = World::empty().await;
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_quiet(&mut changes).await;
 
     world.create("a").await.unwrap();
@@ -90,7 +90,7 @@ async fn what_is_created_and_deleted_meanwhile_is_not_told() {
 async fn an_instance_of_the_same_name_is_another_one() {
     let world = World::empty().await;
     world.create("a").await.unwrap();
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_eq!(next(&mut changes).await, "a CREATED");
 
     world.delete("a").await.unwrap();
@@ -105,7 +105,7 @@ async fn an_instance_of_the_same_name_is_another_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_watcher_misses_that_an_instance_is_gone() {
     let world = World::empty().await;
-    let mut changes = world.engine.watch_instances();
+    let mut changes = world.engine.watch_instances(BTreeSet::new());
     for _ in 0..200 {
         world.create("a").await.unwrap();
         assert_eq!(next(&mut changes).await, "a CREATED");

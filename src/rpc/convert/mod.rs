@@ -6,6 +6,7 @@ mod error;
 mod instance;
 mod page;
 mod session;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -24,7 +25,8 @@ pub(super) use error::{ErrorListCommand, OneError};
 pub(super) use instance::{DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand};
 pub(super) use instance::{WatchCommand, chunk, instance};
 pub(super) use page::PageQuery;
-pub(super) use session::{ListSessionsCommand, session};
+pub(super) use session::{ListSessionsCommand, session, session_filter};
+pub(super) use watch::{WatchSessionsCommand, watched};
 
 /// A request that can be parsed into a command.
 pub(super) trait Parse {

@@ -96,15 +96,22 @@ impl Parse for api::ListSessionsRequest {
             }
         };
         let instance = fields.instance("parent", &self.parent);
-        let wanted = self.filter.unwrap_or_default();
-        let labels = fields.labels("filter.labels", wanted.labels);
-        let thread = match wanted.thread_id.as_str() {
-            "" => None,
-            id => fields.take("filter.thread_id", id.parse()),
-        };
-        let filter = SessionFilter { bound: wanted.bound, thread, labels: labels? };
-        Some(ListSessionsCommand { instance: instance?, filter, after, page })
+        let filter = session_filter(self.filter.unwrap_or_default(), fields);
+        Some(ListSessionsCommand { instance: instance?, filter: filter?, after, page })
     }
+}
+
+/// The filter of a list or a watch.
+pub(in crate::rpc) fn session_filter(
+    wanted: api::SessionFilter,
+    fields: &mut Fields,
+) -> Option<SessionFilter> {
+    let labels = fields.labels("filter.labels", wanted.labels);
+    let thread = match wanted.thread_id.as_str() {
+        "" => None,
+        id => fields.take("filter.thread_id", id.parse()),
+    };
+    Some(SessionFilter { bound: wanted.bound, thread, labels: labels? })
 }
 
 impl Parse for api::SetSessionContextRequest {

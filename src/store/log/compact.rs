@@ -1,8 +1,8 @@
 //! Snapshots in files, and what may be deleted because of them.
 //!
 //! A snapshot is written aside, synced, read back and only then given its name. The two newest are
-//! kept. Segments are needed from the older of the two on; those before are history, and the oldest
-//! go when there is too much of it.
+//! kept. Segments are needed from the older of the two on. What is before is history: older snapshots
+//! and the segments behind them, of which the oldest go when there is too much of it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::domain::id::Revision;
 use crate::domain::limits::{BACKUP_CHUNK_BYTES_MAX, SESSIONS_MAX};
 use crate::domain::table::SessionTable;
+use crate::store::log::catalog::FIRST_GENERATION;
 use crate::store::log::disk::{Disk, DiskFile, remove_if_there};
 use crate::store::log::fault::Fault;
 use crate::store::log::segment;
 use crate::store::log::writer::UNFINISHED;
-use crate::store::snapshot::{About, Chain, Decoder, Encoder, NotASnapshot};
+use crate::store::snapshot::{About, Chain, Decoder, Encoder, NotASnapshot, Position};
 
 /// How much of a file is read or written at a time.
 const CHUNK_BYTES: usize = 8 * BACKUP_CHUNK_BYTES_MAX;
@@ -141,27 +142,100 @@ pub(super) fn snapshots(dir: &Path, names: &[String]) -> Vec<PathBuf> {
     revisions.into_iter().map(|revision| dir.join(name(revision))).collect()
 }
 
-/// Deletes what two snapshots have made unnecessary, except so many bytes of history.
+/// Where the past of a log can begin: with the sessions of a moment, and all that happened since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// With none, and the first frame.
+    Log,
+    /// With those of a snapshot, and the frame behind its last.
+    Snapshot { revision: Revision, path: PathBuf, position: Position },
+}
+
+impl Beginning {
+    /// The first frame that is needed.
+    fn needs_from(&self) -> u64 {
+        match self {
+            Self::Log => 1,
+            Self::Snapshot { position, .. } => position.sequence + 1,
+        }
+    }
+}
+
+/// Where the past of a log can begin, the newest beginning first.
+pub(super) fn beginnings(
+    disk: &impl Disk,
+    dir: &Path,
+    names: &[String],
+) -> Result<Vec<Beginning>, Fault> {
+    let first = names.iter().find_map(|name| segment::first_of(name));
+    let mut beginnings = Vec::new();
+    for path in snapshots(dir, names) {
+        let position = match about(disk, &path) {
+            Ok(about) => about.position,
+            Err(Fault::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(fault @ Fault::Io { .. }) => return Err(fault),
+            // Whoever opens the log passes it over.
+            Err(_) => continue,
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        let revision = name.and_then(revision_of);
+        // A log that was just restored has no segment yet.
+        let goes_on = first.map_or(position.sequence == 0, |first| first <= position.sequence + 1);
+        if let Some(revision) = revision.filter(|_| goes_on) {
+            beginnings.push(Beginning::Snapshot { revision, path, position });
+        }
+    }
+    if first == Some(1) && !was_restored(dir) {
+        beginnings.push(Beginning::Log);
+    }
+    Ok(beginnings)
+}
+
+/// Whether a log is not the first of its instance. Then it begins with the snapshot that was restored.
+pub(super) fn was_restored(dir: &Path) -> bool {
+    let generation = dir.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+    generation.is_some_and(|generation| generation > FIRST_GENERATION)
+}
+
+/// Deletes what two snapshots have made unnecessary, except so many bytes of history: older snapshots,
+/// each with the segments behind it, because neither tells anything without the other.
 pub(super) fn prune(disk: &impl Disk, dir: &Path, history_max: u64) -> Result<(), Fault> {
     let names = disk.list(dir).map_err(Fault::io(dir))?;
     let snapshots = snapshots(dir, &names);
     let [_, older, rest @ ..] = snapshots.as_slice() else {
         return Ok(());
     };
-    for path in rest {
-        disk.remove(path).map_err(Fault::io(path))?;
-    }
-    let needed_from = about(disk, older)?.position.sequence + 1;
+    let size = |path: &Path| disk.open(path).and_then(|file| file.size()).map_err(Fault::io(path));
     let firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
-    // A segment goes up to the beginning of the next one.
-    let history = firsts.windows(2).filter(|pair| pair[1] <= needed_from).map(|pair| pair[0]);
-    let mut kept = 0;
-    for first in history.collect::<Vec<_>>().into_iter().rev() {
-        let path = dir.join(segment::name(first));
-        kept += disk.open(&path).and_then(|file| file.size()).map_err(Fault::io(&path))?;
-        if kept > history_max {
-            disk.remove(&path).map_err(Fault::io(&path))?;
+    // The segment with this frame is the last that does not begin behind it.
+    let holding = |frame| firsts.iter().rposition(|first| *first <= frame).unwrap_or(0);
+    // What recovery may need.
+    let mut kept_from = holding(about(disk, older)?.position.sequence + 1);
+    let mut kept = [&snapshots[0], older].map(PathBuf::clone).to_vec();
+    let mut bytes = 0;
+    for beginning in beginnings(disk, dir, &names)? {
+        let from = holding(beginning.needs_from());
+        let path = match &beginning {
+            Beginning::Snapshot { path, .. } if kept.contains(path) => continue,
+            Beginning::Snapshot { path, .. } => Some(path),
+            Beginning::Log => None,
+        };
+        bytes += path.map_or(Ok(0), |path| size(path))?;
+        for first in &firsts[from.min(kept_from)..kept_from] {
+            bytes += size(&dir.join(segment::name(*first)))?;
         }
+        if bytes > history_max {
+            break;
+        }
+        kept_from = from.min(kept_from);
+        kept.extend(path.cloned());
     }
-    disk.sync_dir(dir).map_err(Fault::io(dir))
+    let unneeded = rest.iter().filter(|path| !kept.contains(path)).cloned();
+    let before = firsts[..kept_from].iter().map(|first| dir.join(segment::name(*first)));
+    let mut removed = false;
+    for path in unneeded.chain(before) {
+        disk.remove(&path).map_err(Fault::io(&path))?;
+        removed = true;
+    }
+    if removed { disk.sync_dir(dir).map_err(Fault::io(dir)) } else { Ok(()) }
 }

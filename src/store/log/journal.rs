@@ -21,7 +21,7 @@ use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::domain::event::Change;
-use crate::domain::id::{InstanceId, Revision, Uid};
+use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::Durability;
 use crate::domain::jet_err::JetErr;
 use crate::domain::table::{Floor, SessionTable};
@@ -29,13 +29,14 @@ use crate::domain::time::Timestamp;
 use crate::store::log::compact;
 use crate::store::log::disk::Disk;
 use crate::store::log::fault::{Fault, is_full};
+use crate::store::log::history::{Log, LogHistory};
 use crate::store::log::journal::late::{At, Late, Lazy, sync_late};
 use crate::store::log::scan::Cursor;
 use crate::store::log::sizes::Sizes;
 use crate::store::log::work::Work;
 use crate::store::log::writer::{NotAppended, Writer};
 use crate::store::snapshot::About;
-use crate::store::{CommitError, Journal, StoreError, record};
+use crate::store::{CommitError, History, Journal, StoreError, record};
 
 /// The journal of one instance.
 #[derive(Debug)]
@@ -75,7 +76,8 @@ pub(super) struct OpenLog<D> {
     pub(super) disk: D,
     pub(super) dir: PathBuf,
     pub(super) instance: InstanceId,
-    pub(super) uid: Uid,
+    /// The same, for those who read what it remembers.
+    pub(super) past: Arc<Log<D>>,
     pub(super) durability: Durability,
     pub(super) work: Work,
     pub(super) sizes: Sizes,
@@ -195,7 +197,7 @@ impl<D: Disk> LogJournal<D> {
             };
             let about = About {
                 instance: shared.log.instance.clone(),
-                uid: shared.log.uid.clone(),
+                uid: shared.log.past.uid.clone(),
                 created,
                 position: cursor.position,
                 taken: cursor.taken,
@@ -293,6 +295,10 @@ impl<D: Disk> Journal for LogJournal<D> {
     async fn make_room(&mut self) -> Result<(), StoreError> {
         let made = self.shared.with_writer(Writer::make_room).await;
         made.map_err(|fault| fault.while_doing("looking for room"))
+    }
+
+    fn history(&self) -> Box<dyn History> {
+        Box::new(LogHistory(Arc::clone(&self.shared.log.past)))
     }
 
     async fn failed(&mut self) -> CommitError {

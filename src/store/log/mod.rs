@@ -24,6 +24,7 @@
 //! - `journal`: commits, late syncs and snapshots of an open log
 //! - `walk`, `recover`: from files back to sessions
 //! - `compact`: snapshots, and what may be deleted
+//! - `history`: what is kept of the past, for those who watch
 //! - `catalog`: records of instances, and the floor
 //! - [`inspect`]: the same files seen by an operator: verified, shown, repaired
 //! - [`lock`], [`disk`], `work`, `sizes`, [`fault`]: one server per directory; the disk; who waits for
@@ -35,6 +36,7 @@ pub mod disk;
 #[cfg(test)]
 mod example;
 pub mod fault;
+mod history;
 pub mod inspect;
 mod journal;
 pub mod lock;
@@ -59,6 +61,7 @@ use crate::domain::table::{Floor, SessionTable};
 use crate::store::log::catalog::{FIRST_GENERATION, Files};
 use crate::store::log::disk::{Disk, RealDisk};
 use crate::store::log::fault::Fault;
+use crate::store::log::history::Log;
 use crate::store::log::journal::OpenLog;
 use crate::store::log::recover::Recovered;
 use crate::store::log::writer::Writer;
@@ -232,28 +235,29 @@ impl<D: Disk> Store for LogStore<D> {
         let known = known.ok_or_else(|| misuse(DOING, "there is no such instance"))?;
         let hold = known.hold.lock_owned().await;
         let (record, work, sizes) = (record.clone(), self.work, self.sizes);
-        let (opened, writer, recovered) = self
+        let (opened, writer, recovered, remembered) = self
             .run(DOING, move |files| {
                 // What is on disk decides, also about an instance whose record was damaged.
                 let (_, generation) = files.read_record(&record.id)?;
                 let (disk, dir) = (files.disk.clone(), files.log(&record.id, generation));
                 let mut recovered = recover::read(&disk, &dir, &record, &progress)?;
+                let remembered = recovered.table.revision();
                 files.remove_other_logs(&record.id, generation);
                 recover::mend(&disk, &dir, &mut recovered)?;
                 let uid = record.uid.clone();
                 let (cursor, at) = (recovered.cursor, dir.clone());
                 let writer = Writer::new(disk.clone(), at, uid.clone(), cursor, sizes)?;
                 progress.report(100);
-                let durability = record.durability;
-                let instance = record.id;
+                let InstanceRecord { id: instance, durability, floor, .. } = record;
+                let past = Arc::new(Log { disk: disk.clone(), dir: dir.clone(), uid, floor, work });
                 let opened =
-                    OpenLog { disk, dir, instance, uid, durability, work, sizes, _hold: hold };
-                Ok((opened, writer, recovered))
+                    OpenLog { disk, dir, instance, past, durability, work, sizes, _hold: hold };
+                Ok((opened, writer, recovered, remembered))
             })
             .await?;
         let Recovered { table, replayed, snapshot_bytes, .. } = recovered;
         let journal = LogJournal::new(opened, writer, replayed, snapshot_bytes);
-        Ok(Opened { journal, table })
+        Ok(Opened { journal, table, remembered })
     }
 }
 

@@ -15,7 +15,6 @@ use crate::domain::instance::InstanceRecord;
 use crate::domain::table::SessionTable;
 use crate::store::Progress;
 use crate::store::frame;
-use crate::store::log::catalog::FIRST_GENERATION;
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
@@ -139,18 +138,14 @@ fn begin<D: Disk>(
     let beginning = Cursor { revision: record.floor.revision, sealed: true, ..Cursor::default() };
     match unreadable {
         // Without a snapshot everything must still be in the log.
-        Some(fault) if was_restored(dir) || !names.contains(&segment::name(1)) => Err(fault),
-        None if was_restored(dir) => {
+        Some(fault) if compact::was_restored(dir) || !names.contains(&segment::name(1)) => {
+            Err(fault)
+        }
+        None if compact::was_restored(dir) => {
             Err(Fault::Segment { path: dir.to_owned(), at: 0, reason: Reason::Missing })
         }
         Some(_) | None => Ok((SessionTable::above(record.floor), passed_over, beginning)),
     }
-}
-
-/// Whether a log is not the first of its instance. Then it begins with the snapshot that was restored.
-fn was_restored(dir: &Path) -> bool {
-    let generation = dir.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
-    generation.is_some_and(|generation| generation > FIRST_GENERATION)
 }
 
 /// Writes the frames of the last segment to a new file and syncs it. Keeps what is cut off.

@@ -117,20 +117,37 @@ impl<'f, F: DiskFile> Scan<'f, F> {
         self.cursor
     }
 
+    /// Goes on with a walk that stood here, in a segment that somebody is writing.
+    pub(super) fn from(file: &'f F, about: &About, cursor: Cursor, at: u64) -> io::Result<Self> {
+        Ok(Self { at, ..Self::new(file, about, cursor)? })
+    }
+
     /// The next frame, or how the segment ends. After an end the answer stays the same.
     pub fn step(&mut self) -> io::Result<Result<Frame<'_>, End>> {
-        let Found { header, checksum, payload, size } = match self.frame_at(self.at)? {
+        let found = match self.frame_at(self.at)? {
             Ok(found) => found,
             Err(bad) => return Ok(Err(self.end(bad)?)),
         };
-        let cursor = match self.follows(&header, &self.window[payload.clone()]) {
-            Ok(cursor) => cursor,
-            Err(reason) => return Ok(Err(End::Corrupt(reason))),
-        };
+        Ok(self.pass(found).map_err(End::Corrupt))
+    }
+
+    /// The next frame if it is there and whole. What else is there is not judged: somebody may be writing
+    /// it.
+    pub(super) fn step_if_whole(&mut self) -> io::Result<Result<Option<Frame<'_>>, Reason>> {
+        match self.frame_at(self.at)? {
+            Ok(found) => Ok(self.pass(found).map(Some)),
+            Err(_) => Ok(Ok(None)),
+        }
+    }
+
+    /// Takes a whole frame for the next one, if it is.
+    fn pass(&mut self, found: Found) -> Result<Frame<'_>, Reason> {
+        let Found { header, checksum, payload, size } = found;
+        let cursor = self.follows(&header, &self.window[payload.clone()])?;
         let position = Position { sequence: header.sequence, checksum };
         self.cursor = Cursor { position, ..cursor };
         self.at += size as u64;
-        Ok(Ok(Frame { header, payload: &self.window[payload], checksum }))
+        Ok(Frame { header, payload: &self.window[payload], checksum })
     }
 
     /// Whether a frame belongs behind those before it, and what has been seen then.

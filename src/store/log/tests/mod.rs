@@ -6,6 +6,7 @@
 //! - [`crashes`], [`failures`], [`full`]: the power fails, an operation fails, the disk is full
 //! - [`damage`]: files are not what was written
 //! - [`random`]: any commands at all, on this store and on the plainest one
+//! - [`history`]: the past, while the log goes on
 //! - [`released`]: files that releases wrote
 
 mod crashes;
@@ -13,6 +14,7 @@ mod damage;
 mod failures;
 pub(in crate::store::log) mod forgetful;
 mod full;
+mod history;
 mod ledger;
 mod random;
 mod released;

@@ -59,7 +59,7 @@ impl<S: Store> Driven<S> {
             }
             (Command::Open, Some(record), None) => {
                 let opened = self.store.open(&record, Progress::ignored()).await.unwrap();
-                let Opened { journal, table } = opened;
+                let Opened { journal, table, .. } = opened;
                 self.journals.insert(name, (journal, table));
             }
             (Command::Commit(count), _, Some((mut journal, mut table))) => {
@@ -77,7 +77,7 @@ impl<S: Store> Driven<S> {
             (Command::Close, _, Some((journal, _))) => journal.close().await.unwrap(),
             (Command::Drop, _, Some(opened)) => drop(opened),
             (Command::Replace, Some(record), None) => {
-                let Opened { journal, mut table } =
+                let Opened { journal, mut table, .. } =
                     self.store.open(&record, Progress::ignored()).await.unwrap();
                 journal.close().await.unwrap();
                 table.raise(table.floor().max(self.floor).next_epoch().unwrap());

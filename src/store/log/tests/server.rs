@@ -180,7 +180,7 @@ impl Server {
 
     async fn open(&mut self, name: &'static str) -> Result<(), Failed> {
         let record = self.world.instances[name].record.clone();
-        let Opened { journal, table } = self.store.open(&record, Progress::ignored()).await?;
+        let Opened { journal, table, .. } = self.store.open(&record, Progress::ignored()).await?;
         let instance = self.world.instances.get_mut(name).unwrap();
         instance.check(&table).unwrap_or_else(|what| panic!("{name}: {what}"));
         *instance = instance.settled(&table);
@@ -234,7 +234,7 @@ pub(super) async fn recover(disk: &ForgetfulDisk) -> Result<(Server, Found), Sto
     }
     let mut found = Found { floor: catalog.floor, ..Found::default() };
     for record in catalog.instances {
-        let Opened { journal, table } = server.store.open(&record, Progress::ignored()).await?;
+        let Opened { journal, table, .. } = server.store.open(&record, Progress::ignored()).await?;
         let name = *NAMES.iter().find(|name| record.id.as_str() == **name).unwrap();
         found.instances.insert(name.to_owned(), (record, table.clone()));
         server.journals.insert(name, (journal, table));
