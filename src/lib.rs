@@ -16,7 +16,7 @@
 //! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | [`rpc`] | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | [`server`] | the composition root: configuration to running server to drained server | everything above |
-//! | [`client`] | the Rust client: what a server says, read | domain ids and errors, proto |
+//! | [`client`] | the Rust client: guards, exact retries, leases, losses | domain ids, errors and limits; proto |
 //! | `cli` | the command line, a client like any other beside `serve` | client, proto, server |
 //! | [`proto`] | generated code | – |
 //!

@@ -52,6 +52,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// The ticket of whoever holds this session with this token, in the instance with this uid.
+    /// A holder gets its own from [`Guard::ticket`](super::Guard::ticket).
     pub fn new(instance_uid: impl Into<String>, session: SessionName, token: u64) -> Self {
         Self { instance_uid: instance_uid.into(), session, token }
     }

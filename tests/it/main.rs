@@ -8,6 +8,7 @@ mod support;
 
 mod backups;
 mod cli;
+mod client;
 mod contention;
 mod contexts;
 mod errors;
