@@ -12,7 +12,7 @@ use super::error::{Error, Lost, lost};
 use super::retry::{self, Next};
 
 /// How long the server's own answer to a deadline is awaited before ours is given.
-const GRACE: Duration = Duration::from_millis(200);
+pub(super) const GRACE: Duration = Duration::from_millis(200);
 
 /// One try of a call.
 #[derive(Debug, Clone, Copy)]

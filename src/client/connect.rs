@@ -13,6 +13,7 @@ use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::thread_service_client::ThreadServiceClient;
 
 use super::background::Background;
+use super::call::GRACE;
 use super::chance::{self, Chance, SystemChance};
 use super::error::Error;
 use super::heartbeat;
@@ -217,11 +218,11 @@ impl Builder {
             .keep_alive_timeout(PING)
             // Heartbeats and watches must notice a dead peer although they only listen.
             .keep_alive_while_idle(true);
-        let connected = tokio::time::timeout(patience, endpoint.connect()).await;
+        let connected = tokio::time::timeout(patience + GRACE, endpoint.connect()).await;
         let channel = match connected {
             Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(Error::unreachable(&error)),
-            Err(late) => return Err(Error::unreachable(&late)),
+            Ok(Err(error)) => return Err(Error::unreachable(error)),
+            Err(late) => return Err(Error::unreachable(late)),
         };
         self.over(channel)
     }

@@ -41,7 +41,11 @@ struct Inner {
     sentence: String,
     attempts: u32,
     answered: Option<(Status, Refusal)>,
+    /// Why there is no connection.
+    source: Option<BoxError>,
 }
+
+type BoxError = Box<dyn error::Error + Send + Sync>;
 
 impl Error {
     /// The error of a call whose last try was answered so. `unanswered` says whether an earlier try may
@@ -64,7 +68,8 @@ impl Error {
             | ErrorKind::Malformed
             | ErrorKind::Confused => status.message().to_owned(),
         };
-        Self(Box::new(Inner { kind, sentence, attempts, answered: Some((status, refusal)) }))
+        let answered = Some((status, refusal));
+        Self(Box::new(Inner { kind, sentence, attempts, answered, source: None }))
     }
 
     /// The error of a call whose time is over by the client's own clock, which proves nothing.
@@ -79,9 +84,11 @@ impl Error {
     }
 
     /// There is no connection, because of the causes behind `error`.
-    pub(super) fn unreachable(error: &dyn error::Error) -> Self {
-        let sentence = format!("cannot reach the server: {}", innermost(error));
-        Self::own(ErrorKind::Unreachable, sentence, 0)
+    pub(super) fn unreachable(error: impl Into<BoxError>) -> Self {
+        let error = error.into();
+        let sentence = format!("cannot reach the server: {}", innermost(error.as_ref()));
+        let own = Self::own(ErrorKind::Unreachable, sentence, 0);
+        Self(Box::new(Inner { source: Some(error), ..*own.0 }))
     }
 
     /// The request cannot be.
@@ -90,7 +97,7 @@ impl Error {
     }
 
     fn own(kind: ErrorKind, sentence: String, attempts: u32) -> Self {
-        Self(Box::new(Inner { kind, sentence, attempts, answered: None }))
+        Self(Box::new(Inner { kind, sentence, attempts, answered: None, source: None }))
     }
 
     /// What came of the call.
@@ -111,6 +118,11 @@ impl Error {
     /// The status of the last try, if it ended with one.
     pub fn status(&self) -> Option<&Status> {
         self.0.answered.as_ref().map(|(status, _)| status)
+    }
+
+    /// The status of the last try, to be had.
+    pub fn into_status(self) -> Option<Status> {
+        self.0.answered.map(|(status, _)| status)
     }
 
     /// All that the status says.
@@ -239,7 +251,8 @@ impl fmt::Debug for Error {
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.status().map(|status| status as &(dyn error::Error + 'static))
+        let status = self.status().map(|status| status as &(dyn error::Error + 'static));
+        status.or(self.0.source.as_deref().map(|source| source as _))
     }
 }
 

@@ -73,6 +73,14 @@ async fn what_asks_not_to_be_retried_is_not() {
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::Refused, 1));
     assert_eq!(error.jet_err(), Some(JetErr::NotInitialized));
     assert_eq!(scene.holder(), None);
+
+    // A push-back outdoes everything else that speaks for another try.
+    let mut trailers = tonic::metadata::MetadataMap::new();
+    trailers.insert("grpc-retry-pushback-ms", "-1".parse().unwrap());
+    let pushed_back = Status::with_metadata(Code::Unavailable, "overloaded", trailers);
+    scene.fake.script("SetSessionContext", [Fault::Refuse(pushed_back)]);
+    scene.thread.bind(&scene.session, 7).await.unwrap_err();
+    assert_eq!(scene.fake.calls("SetSessionContext").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
