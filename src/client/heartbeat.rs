@@ -1,7 +1,7 @@
 //! One heartbeat for all threads of a client.
 //!
 //! Three times in each time to live it asks the server to keep alive every thread that somebody has a
-//! handle of: one call for a thousand of them, never one for each session. The answer tells what they
+//! handle of: one call for 400 of them, never one for each session. The answer tells what they
 //! have lost. A heartbeat that fails is soon tried again; if none succeeds in time, the guards know it by
 //! their own clocks.
 
@@ -15,9 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::domain::id::{SessionName, ThreadId};
-use crate::domain::limits::{
-    HEARTBEAT_BYTES_MAX, HEARTBEAT_THREADS_MAX, HEARTBEATS_AT_ONCE, LOOKUPS_AT_ONCE,
-};
+use crate::domain::limits::{HEARTBEAT_THREADS_MAX, HEARTBEATS_AT_ONCE, LOOKUPS_AT_ONCE};
 use crate::proto::api::{CheckSessionContextRequest, KeepThreadsAliveRequest, LostContext};
 
 use super::chance::hastened;
@@ -76,7 +74,7 @@ async fn run(core: Weak<Core>, ttl: Duration, first: Duration) {
 
 /// Renews these threads; answers whether all of them were.
 pub(super) async fn renew(client: &Client, threads: &[Arc<Declared>], ttl: Duration) -> bool {
-    let batches: Vec<_> = batches(threads).into_iter().map(<[_]>::to_vec).collect();
+    let batches: Vec<_> = threads.chunks(HEARTBEAT_THREADS_MAX).map(<[_]>::to_vec).collect();
     stream::iter(batches)
         .map(|batch| renew_batch(client.clone(), batch, ttl))
         .buffer_unordered(HEARTBEATS_AT_ONCE)
@@ -160,53 +158,18 @@ async fn look(client: Client, thread: ThreadId, held: Arc<Held>, told: Loss) {
     held.lose(by.map_or(told.clone(), |by| Loss { time: told.time.or(by.time), ..by }));
 }
 
-/// Cuts the threads into as many as one call takes: by their number, and by the bytes of their ids.
-fn batches(threads: &[Arc<Declared>]) -> Vec<&[Arc<Declared>]> {
-    // A tag and a length of two bytes go with each id.
-    let bytes = |thread: &Arc<Declared>| thread.id().as_str().len() + 3;
-    let mut all = Vec::new();
-    let (mut begin, mut taken) = (0, 0);
-    for (i, thread) in threads.iter().enumerate() {
-        let size = bytes(thread);
-        if i - begin == HEARTBEAT_THREADS_MAX || taken + size > HEARTBEAT_BYTES_MAX {
-            all.push(&threads[begin..i]);
-            (begin, taken) = (i, 0);
-        }
-        taken += size;
-    }
-    if begin < threads.len() {
-        all.push(&threads[begin..]);
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::registry::Registry;
-
-    fn threads(count: usize, id: impl Fn(usize) -> String) -> Vec<Arc<Declared>> {
-        let registry = Arc::new(Registry::new(None));
-        (0..count).map(|n| registry.declare(id(n).parse().unwrap())).collect()
-    }
+    use crate::domain::limits::{REQUEST_BYTES_MAX, THREAD_ID_BYTES_MAX};
 
     #[test]
-    fn a_call_takes_a_thousand_threads_and_never_more_bytes_than_fit() {
-        assert!(batches(&[]).is_empty());
-        let short = threads(2_001, |n| format!("t{n}"));
-        let sizes: Vec<usize> = batches(&short).iter().map(|batch| batch.len()).collect();
-        assert_eq!(sizes, [1_000, 1_000, 1]);
-
-        let long = threads(1_000, |n| format!("{n:0>128}"));
-        let cut = batches(&long);
-        assert_eq!(cut.iter().map(|batch| batch.len()).sum::<usize>(), 1_000);
-        for batch in cut {
-            let request = KeepThreadsAliveRequest {
-                thread_ids: batch.iter().map(|thread| thread.id().to_string()).collect(),
-                ..KeepThreadsAliveRequest::default()
-            };
-            let bytes = prost::Message::encoded_len(&request);
-            assert!(bytes <= HEARTBEAT_BYTES_MAX, "{bytes}");
-        }
+    fn a_heartbeat_always_fits_into_a_message() {
+        let request = KeepThreadsAliveRequest {
+            thread_ids: vec!["x".repeat(THREAD_ID_BYTES_MAX); HEARTBEAT_THREADS_MAX],
+            lease_ttl: prost_types::Duration::try_from(TTL_MAX).ok(),
+            include_held: true,
+        };
+        assert!(prost::Message::encoded_len(&request) < REQUEST_BYTES_MAX);
     }
 }

@@ -121,8 +121,7 @@ impl Client {
         threads: impl IntoIterator<Item = ThreadId>,
     ) -> Result<(), Error> {
         let ids: Vec<String> = threads.into_iter().map(|id| id.to_string()).collect();
-        // With the longest names, 400 of them fit into a message.
-        for batch in ids.chunks(HEARTBEAT_THREADS_MAX / 3) {
+        for batch in ids.chunks(HEARTBEAT_THREADS_MAX) {
             let message = api::EndThreadsRequest { thread_ids: batch.to_vec() };
             let threads = self.raw_threads();
             let call = self.call(self.timeout(), |attempt| {

@@ -61,6 +61,11 @@ async fn a_guard_frees_only_what_its_own_token_holds() {
     assert_eq!(scene.fake.calls("ResetSessionContext").len(), 1);
     assert_eq!(scene.holder(), Some(("worker-1".to_owned(), again.token())));
     assert!(again.abandoned());
+
+    scene.fake.force(&scene.session, "ada", "hung");
+    let third = scene.bound().await;
+    assert!(again.release().await.unwrap_err().is_stale_token());
+    assert_eq!(scene.holder(), Some(("worker-1".to_owned(), third.token())));
 }
 
 #[tokio::test(start_paused = true)]

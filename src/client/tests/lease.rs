@@ -52,6 +52,21 @@ async fn one_heartbeat_renews_all_threads_three_times_in_each_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_threads_than_fit_into_one_call_are_renewed_by_several() {
+    let scene = leased().await;
+    let threads: Vec<_> =
+        (0..1_000).map(|n| scene.client.thread(&format!("t{n}")).unwrap()).collect();
+
+    sleep(TTL / 2).await;
+
+    let beats = scene.fake.calls("KeepThreadsAlive");
+    let mut sizes: Vec<usize> = beats.iter().map(|beat| beat.threads.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [201, 400, 400]);
+    drop(threads);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_is_not_renewed_is_lost_by_the_clients_own_clock() {
     let scene = leased().await;
     let bound = now();
