@@ -81,6 +81,13 @@ impl Declared {
         lock(&self.held).remove(&(held.session.clone(), held.token));
     }
 
+    /// The thread holds nothing any more: it has ended.
+    pub(super) fn end(&self) {
+        for held in lock(&self.held).values() {
+            held.lose(Loss::of(LossCause::Released));
+        }
+    }
+
     /// What it holds of this session under this token.
     pub(super) fn holding(&self, session: &SessionName, token: u64) -> Option<Arc<Held>> {
         lock(&self.held).get(&(session.clone(), token)).cloned()

@@ -185,8 +185,11 @@ impl Thread {
         Ok(call.await?.fencing_token)
     }
 
-    /// Ends the thread, at a clean exit: all it holds is reset, and its lease is dropped.
+    /// Ends the thread, at a clean exit: all it holds is reset, and its lease is dropped. Guards that are
+    /// still there hold nothing then.
     pub async fn end(self) -> Result<(), Error> {
-        self.client.end_threads([self.id().clone()]).await
+        self.client.end_threads([self.id().clone()]).await?;
+        self.declared.end();
+        Ok(())
     }
 }

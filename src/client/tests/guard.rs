@@ -166,5 +166,8 @@ async fn a_thread_that_ends_holds_nothing() {
     scene.thread.clone().end().await.unwrap();
 
     assert_eq!(scene.holder(), None);
+    assert_eq!(guard.loss(), Some(Loss::of(LossCause::Released)));
     drop(guard);
+    scene.settle().await;
+    assert!(scene.fake.calls("ResetSessionContext").is_empty(), "there is nothing to let go");
 }

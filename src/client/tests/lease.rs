@@ -150,6 +150,8 @@ async fn a_heartbeat_that_fails_is_soon_tried_again() {
 async fn a_late_renewal_revives_nothing() {
     let scene = leased().await;
     let guard = scene.bound().await;
+    let other = scene.client.begin_session(&"main".parse().unwrap()).await.unwrap();
+    let unwatched = scene.thread.bind(&other, 8).await.unwrap();
     scene.fake.vanish();
     sleep(TTL - SECOND).await;
     scene.fake.come_back();
@@ -161,7 +163,8 @@ async fn a_late_renewal_revives_nothing() {
 
     assert!(!scene.fake.calls("KeepThreadsAlive").is_empty());
     assert_eq!(loss.cause, LossCause::NotRenewed);
-    assert_eq!(guard.loss(), Some(loss));
+    assert_eq!(guard.loss(), Some(loss.clone()));
+    assert_eq!(unwatched.loss(), Some(loss), "one thread's sessions are lost together");
 }
 
 #[tokio::test(start_paused = true)]
