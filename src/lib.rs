@@ -16,7 +16,8 @@
 //! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | [`rpc`] | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | [`server`] | the composition root: configuration to running server to drained server | everything above |
-//! | `cli` | the command line, a client like any other beside `serve` | proto, server |
+//! | [`client`] | the Rust client: guards, exact retries, leases, losses | domain ids, errors and limits; proto |
+//! | `cli` | the command line, a client like any other beside `serve` | client, proto, server |
 //! | [`proto`] | generated code | – |
 //!
 //! Where would a new JET call go? Its messages into `proto/`, its type, decision and refusals into
@@ -24,6 +25,7 @@
 //! `rpc/`. Nothing else changes.
 
 pub mod cli;
+pub mod client;
 pub mod domain;
 pub mod engine;
 pub mod proto;

@@ -23,7 +23,7 @@ const TABLE: &str = "
     config     | domain                                            | a configuration is values and their bounds
     telemetry  | domain config                                     | it stands before there is anything to tell of
     proto      |                                                   | generated code knows nothing of ours
-    client     | domain::id domain::jet_err config proto           | the client half holds no server state
+    client     | domain::id domain::jet_err domain::limits config proto | the client half holds no server state
     cli        | domain::id domain::jet_err config proto client telemetry | only `cli::serve` starts a server; the other commands are clients
     cli::serve | domain::id domain::jet_err domain::limits config proto server telemetry | it starts the server and knows nothing of what is inside
     cli::log   | domain config proto store::log                    | it reads a directory that no server has; it is no client

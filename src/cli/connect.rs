@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::client::{self, Client};
 use crate::proto::api::instance_service_client::InstanceServiceClient;
 use crate::proto::api::session_service_client::SessionServiceClient;
+use crate::proto::api::thread_service_client::ThreadServiceClient;
 
 use super::failure::Failure;
 use super::{VERSION, notation};
@@ -26,9 +28,6 @@ pub(super) const MOVED: Duration = Duration::from_secs(300);
 
 /// How long the server's own answer to a deadline is awaited before ours is given.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// How often a quiet connection is asked whether its other end is still there.
-const PING: Duration = Duration::from_secs(20);
 
 /// What every client command takes.
 #[derive(Debug, Args)]
@@ -58,16 +57,15 @@ impl Options {
         let server = typed.to_owned();
         let deadline = self.timeout.unwrap_or(usual);
 
-        let endpoint = Endpoint::from(uri)
+        // A person sees what the server says, and decides about another try.
+        let connecting = Client::builder(uri.to_string())
             .user_agent(format!("jet-session/{VERSION}"))
-            .map_err(|error| Failure::unreachable(&server, &error))?
-            .connect_timeout(deadline)
-            .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        match tokio::time::timeout(deadline + GRACE, endpoint.connect()).await {
-            Ok(Ok(channel)) => Ok(Connection { channel, server, deadline, limit: self.timeout }),
-            Ok(Err(error)) => Err(Failure::unreachable(&server, &error)),
-            Err(_) => Err(Failure::NoAnswer { server, waited: deadline }),
+            .timeout(deadline)
+            .without_retries()
+            .connect();
+        match connecting.await {
+            Ok(client) => Ok(Connection { client, server, deadline, limit: self.timeout }),
+            Err(error) => Err(Failure::unreachable(&server, &error)),
         }
     }
 }
@@ -75,7 +73,7 @@ impl Options {
 /// A connection to a server, and how patient its caller is.
 #[derive(Debug)]
 pub(super) struct Connection {
-    channel: Channel,
+    client: Client,
     server: String,
     deadline: Duration,
     /// What was asked for by hand: the only end of a stream that has none by itself.
@@ -85,17 +83,27 @@ pub(super) struct Connection {
 impl Connection {
     /// The calls on sessions.
     pub(super) fn sessions(&self) -> SessionServiceClient<Channel> {
-        SessionServiceClient::new(self.channel.clone())
+        self.client.raw_sessions()
     }
 
     /// The calls on instances.
     pub(super) fn instances(&self) -> InstanceServiceClient<Channel> {
-        InstanceServiceClient::new(self.channel.clone())
+        self.client.raw_instances()
+    }
+
+    /// The calls on threads.
+    pub(super) fn threads(&self) -> ThreadServiceClient<Channel> {
+        self.client.raw_threads()
+    }
+
+    /// The client library's own calls.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The channel, for services that are not ours.
     pub(super) fn channel(&self) -> Channel {
-        self.channel.clone()
+        self.client.channel()
     }
 
     /// A request with its deadline.
@@ -161,6 +169,14 @@ impl Connection {
             return self.no_answer();
         }
         Failure::broken(&self.server, &status)
+    }
+
+    /// What an error of the client library says.
+    pub(super) fn error(&self, error: client::Error) -> Failure {
+        match error.into_status() {
+            Some(status) => self.failure(status),
+            None => self.no_answer(),
+        }
     }
 
     /// There was no answer in time.

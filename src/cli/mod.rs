@@ -29,6 +29,7 @@ mod serve;
 mod server_info;
 mod session;
 mod thread;
+mod threads;
 mod usage;
 
 pub use failure::Exit;
@@ -76,6 +77,9 @@ enum Command {
     /// Begin, bind, look at and end sessions
     #[command(subcommand)]
     Session(session::Command),
+    /// Look at threads, keep them alive and end them
+    #[command(subcommand)]
+    Thread(threads::Command),
     /// Create, move, look at and delete instances
     #[command(subcommand)]
     Instance(instance::Command),
@@ -133,6 +137,7 @@ impl CommandLine {
                 serve::run(&args).map_err(|error| Failure::Serve(error.to_string()))
             }
             Command::Session(command) => client(json, async |out| command.run(&options, out).await),
+            Command::Thread(command) => client(json, async |out| command.run(&options, out).await),
             Command::Instance(command) => {
                 client(json, async |out| command.run(&options, out).await)
             }

@@ -1,19 +1,14 @@
-//! What a server says when it says no: read from a status, told to people and to programs.
-
-use std::collections::BTreeMap;
+//! What a server says when it says no: told to people and to programs.
 
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::client;
 use crate::domain::jet_err::JetErr;
 
 use super::failure::Exit;
 use super::json;
-
-/// The reason of the one refusal that has no JET code of its own.
-const STALE_FENCING_TOKEN: &str = "STALE_FENCING_TOKEN";
 
 /// Facts that the first line has told already.
 const TOLD: [&str; 3] = ["jet_error", "jet_error_name", "jet_category"];
@@ -30,53 +25,13 @@ const FIRST: [(&str, &str); 8] = [
     ("cause", "cause"),
 ];
 
-/// A refusal with everything its status carries.
+/// A refusal, as the command line shows it.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    code: Code,
-    message: String,
-    jet: Option<Jet>,
-    reason: Option<String>,
-    facts: BTreeMap<String, String>,
-    details: ErrorDetails,
-    bytes: Vec<u8>,
-}
-
-/// A JET error as the server names it, which may be newer than our table.
-#[derive(Debug)]
-struct Jet {
-    code: i32,
-    name: String,
-}
+pub(super) struct Refusal(client::Refusal);
 
 impl From<&Status> for Refusal {
     fn from(status: &Status) -> Self {
-        let details = status.get_error_details();
-        let info = details.error_info();
-        let facts: BTreeMap<String, String> =
-            info.map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
-        // Proxies may drop the details and keep the plain trailers.
-        let told = |fact: &str, trailer: &str| {
-            let trailer = || status.metadata().get(trailer)?.to_str().ok();
-            let fact = facts.get(fact).map(String::as_str);
-            fact.or_else(trailer).map(str::to_owned)
-        };
-        let jet =
-            told("jet_error", "jet-error").and_then(|code| code.parse().ok()).map(|code| Jet {
-                code,
-                name: told("jet_error_name", "jet-error-name")
-                    .or_else(|| Some(JetErr::from_code(code)?.name().to_owned()))
-                    .unwrap_or_else(|| "JET error".to_owned()),
-            });
-        Self {
-            code: status.code(),
-            message: status.message().to_owned(),
-            jet,
-            reason: info.map(|info| info.reason.clone()),
-            facts,
-            details,
-            bytes: status.details().to_vec(),
-        }
+        Self(client::Refusal::of(status))
     }
 }
 
@@ -90,14 +45,14 @@ impl Refusal {
             JetErr::SessionInUse,
         ];
         const MISSING: [JetErr; 2] = [JetErr::InvalidInstance, JetErr::InvalidSesid];
-        let jet = self.jet.as_ref().and_then(|jet| JetErr::from_code(jet.code));
-        match jet {
-            _ if self.reason.as_deref() == Some(STALE_FENCING_TOKEN) => Exit::Taken,
+        let code = self.0.code();
+        match self.0.jet_err() {
+            _ if self.0.is_stale_token() => Exit::Taken,
             Some(err) if TAKEN.contains(&err) => Exit::Taken,
             Some(err) if MISSING.contains(&err) => Exit::Missing,
             // The health service knows no JET errors.
-            None if self.code == Code::NotFound => Exit::Missing,
-            Some(_) | None if matches!(self.code, Code::Unavailable | Code::DeadlineExceeded) => {
+            None if code == Code::NotFound => Exit::Missing,
+            Some(_) | None if matches!(code, Code::Unavailable | Code::DeadlineExceeded) => {
                 Exit::NotReady
             }
             Some(_) | None => Exit::Refused,
@@ -117,10 +72,11 @@ impl Refusal {
 
     /// The server's sentence, with the name and the number if it does not begin with them itself.
     fn sentence(&self) -> String {
-        match &self.jet {
-            Some(jet) if self.message.starts_with(&jet.name) => self.message.clone(),
-            Some(jet) => format!("{} ({}): {}", jet.name, jet.code, self.message),
-            None => format!("{}: {}", code_name(self.code), self.message),
+        let message = self.0.message();
+        match (self.0.jet_name(), self.0.jet_code()) {
+            (Some(name), _) if message.starts_with(name) => message.to_owned(),
+            (Some(name), Some(code)) => format!("{name} ({code}): {message}"),
+            (_, _) => format!("{}: {message}", code_name(self.0.code())),
         }
     }
 
@@ -133,43 +89,45 @@ impl Refusal {
             rows.push((label.to_owned(), fact));
         };
         // The name of a session begins with that of its instance.
-        let told = |key: &str| key == "instance" && self.facts.contains_key("session");
+        let facts = self.0.facts();
+        let told = |key: &str| key == "instance" && facts.contains_key("session");
         for (key, label) in FIRST {
             if told(key) {
                 continue;
             }
-            if let Some(fact) = self.facts.get(key) {
+            if let Some(fact) = facts.get(key) {
                 row(label, fact.clone());
             }
         }
-        for (key, fact) in &self.facts {
+        for (key, fact) in facts {
             if !TOLD.contains(&key.as_str()) && FIRST.iter().all(|(first, _)| first != key) {
                 row(&key.replace('_', " "), fact.clone());
             }
         }
-        if let Some(bad) = self.details.bad_request() {
+        let details = self.0.details();
+        if let Some(bad) = details.bad_request() {
             for field in &bad.field_violations {
                 row("field", about(&field.field, &field.description));
             }
         }
-        if let Some(failed) = self.details.precondition_failure() {
+        if let Some(failed) = details.precondition_failure() {
             // Whose phase or whose context is in the way stands among the facts.
             let known = ["instance_state", "holder_thread_id"];
-            if !known.iter().any(|fact| self.facts.contains_key(*fact)) {
+            if !known.iter().any(|fact| facts.contains_key(*fact)) {
                 for v in &failed.violations {
                     row("in the way", about(&v.subject, &v.description));
                 }
             }
         }
-        if let Some(quota) = self.details.quota_failure() {
+        if let Some(quota) = details.quota_failure() {
             for v in &quota.violations {
                 row("limit", about(&v.subject, &v.description));
             }
         }
-        if let Some(delay) = self.details.retry_info().and_then(|info| info.retry_delay) {
+        if let Some(delay) = self.0.retry_after() {
             row("retry after", format!("{delay:?}"));
         }
-        if let Some(request) = self.details.request_info() {
+        if let Some(request) = details.request_info() {
             row("request", request.request_id.clone());
         }
         rows
@@ -177,19 +135,19 @@ impl Refusal {
 
     /// For programs.
     pub(super) fn json(&self) -> Value {
-        let status = tonic_types::pb::Status::decode(self.bytes.as_slice()).unwrap_or_default();
+        let status = tonic_types::pb::Status::decode(self.0.bytes()).unwrap_or_default();
         let details: Vec<Value> = status
             .details
             .iter()
             .filter_map(|any| json::detail(&any.type_url, &any.value))
             .collect();
         json!({
-            "code": self.code as i32,
-            "grpc_code": code_name(self.code),
-            "jet_error": self.jet.as_ref().map(|jet| jet.code),
-            "jet_error_name": self.jet.as_ref().map(|jet| &jet.name),
-            "message": self.message,
-            "reason": self.reason,
+            "code": self.0.code() as i32,
+            "grpc_code": code_name(self.0.code()),
+            "jet_error": self.0.jet_code(),
+            "jet_error_name": self.0.jet_name(),
+            "message": self.0.message(),
+            "reason": self.0.reason(),
             "details": details,
         })
     }

@@ -2,11 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use crate::domain::id::{ContextValue, InstanceId, ThreadId};
+use crate::domain::id::{InstanceId, ThreadId};
 use crate::proto::api::{
-    BeginSessionRequest, DuplicateSessionRequest, EndSessionRequest, GetSessionRequest,
-    ListSessionsRequest, ListSessionsResponse, ResetSessionContextRequest, SessionFilter,
-    SetSessionContextRequest,
+    BatchBeginSessionsRequest, BeginSessionRequest, DuplicateSessionRequest, EndSessionRequest,
+    GetSessionRequest, ListSessionsRequest, ListSessionsResponse, SessionFilter,
 };
 
 use super::connect::{DECIDED, Options};
@@ -16,8 +15,10 @@ use super::output::{Output, View};
 use super::paging::{Limit, Listed};
 use super::thread::CallingThread;
 
+mod context;
 mod transaction;
 mod view;
+mod watch;
 
 /// The instance that is meant where none is named.
 #[derive(Debug, Args)]
@@ -48,8 +49,11 @@ impl SessionArg {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Begin a session and print its name
+    /// Begin a session, or several, and print the name of each
     Begin {
+        /// How many, all or none, 1 to 1000 [default: one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=1_000))]
+        count: Option<i32>,
         #[command(flatten)]
         instance: InstanceOption,
         /// Label it, up to 8 times
@@ -57,26 +61,17 @@ pub(super) enum Command {
         labels: Vec<(String, String)>,
     },
     /// Set a session's context for this thread and print the fencing token
-    Set {
-        #[command(flatten)]
-        session: SessionArg,
-        /// Word to set, decimal or 0x hexadecimal; not 0 and not all ones
-        #[arg(value_parser = notation::context)]
-        context: ContextValue,
-        #[command(flatten)]
-        thread: CallingThread,
-    },
+    Set(context::Set),
+    /// Set the context of any free session for this thread; print its name and the fencing token
+    Claim(context::Claim),
     /// Reset a session's context, which this thread has set, and print the revision
-    Reset {
-        #[command(flatten)]
-        session: SessionArg,
-        /// Only if this is still the fencing token
-        #[arg(long, value_name = "TOKEN")]
-        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
-        token: Option<u64>,
-        #[command(flatten)]
-        thread: CallingThread,
-    },
+    Reset(context::Reset),
+    /// Hand a session that this thread holds over to another one and print its fencing token
+    Transfer(context::Transfer),
+    /// Succeed only if this thread holds the session with this token, and show the session
+    Check(context::Check),
+    /// Take a session away from its holder (for operators) and print the revision
+    ForceReset(context::ForceReset),
     /// End a session; what is open on it is rolled back
     End {
         #[command(flatten)]
@@ -92,6 +87,8 @@ pub(super) enum Command {
     },
     /// List the sessions of an instance
     List(List),
+    /// Print what happens to sessions, as it happens
+    Watch(watch::Watch),
     /// Show one session
     Show(SessionArg),
     /// Begin a session on the instance of another one and print its name
@@ -101,11 +98,9 @@ pub(super) enum Command {
     Transaction(transaction::Command),
 }
 
-/// What `session list` takes.
+/// Which sessions are meant.
 #[derive(Debug, Args)]
-pub(super) struct List {
-    #[command(flatten)]
-    instance: InstanceOption,
+pub(super) struct Filter {
     /// Only sessions with a context set
     #[arg(long, conflicts_with = "free")]
     bound: bool,
@@ -118,6 +113,15 @@ pub(super) struct List {
     /// Only sessions with this label; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = notation::label)]
     labels: Vec<(String, String)>,
+}
+
+/// What `session list` takes.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    instance: InstanceOption,
+    #[command(flatten)]
+    filter: Filter,
     #[command(flatten)]
     limit: Limit,
 }
@@ -128,10 +132,35 @@ impl Command {
         if let Self::Transaction(command) = self {
             return command.run(options, out).await;
         }
-        let server = options.connect(DECIDED).await?;
+        let usual = match &self {
+            Self::Set(set) => set.taking.usual(),
+            Self::Claim(claim) => claim.taking.usual(),
+            Self::Begin { .. }
+            | Self::Reset(_)
+            | Self::Transfer(_)
+            | Self::Check(_)
+            | Self::ForceReset(_)
+            | Self::End { .. }
+            | Self::List(_)
+            | Self::Watch(_)
+            | Self::Show(_)
+            | Self::Duplicate(_)
+            | Self::Transaction(_) => DECIDED,
+        };
+        let server = options.connect(usual).await?;
         let mut sessions = server.sessions();
         match self {
-            Self::Begin { instance, labels } => {
+            Self::Begin { count: Some(count), instance, labels } => {
+                let request = server.request(BatchBeginSessionsRequest {
+                    instance: instance.instance.name(),
+                    count,
+                    labels: labels.into_iter().collect(),
+                    ..BatchBeginSessionsRequest::default()
+                });
+                let answer = server.answer(sessions.batch_begin_sessions(request)).await?;
+                out.answer("BatchBeginSessionsResponse", &answer, view::names(&answer.sessions))
+            }
+            Self::Begin { count: None, instance, labels } => {
                 let request = server.request(BeginSessionRequest {
                     instance: instance.instance.name(),
                     labels: labels.into_iter().collect(),
@@ -140,31 +169,13 @@ impl Command {
                 let answer = server.answer(sessions.begin_session(request)).await?;
                 out.answer("BeginSessionResponse", &answer, view::name(answer.session.as_ref()))
             }
-            Self::Set { session, context, thread } => {
-                let request = server.request(SetSessionContextRequest {
-                    session: session.name(),
-                    thread_id: thread.id(),
-                    context: context.get(),
-                    ..SetSessionContextRequest::default()
-                });
-                let answer = server.answer(sessions.set_session_context(request)).await?;
-                if answer.abandoned {
-                    out.note("its last holder was cut off: its work may be half done")?;
-                }
-                let token = View::Value(answer.fencing_token.to_string());
-                out.answer("SetSessionContextResponse", &answer, token)
-            }
-            Self::Reset { session, token, thread } => {
-                let request = server.request(ResetSessionContextRequest {
-                    session: session.name(),
-                    thread_id: thread.id(),
-                    fencing_token: token.unwrap_or(0),
-                    ..ResetSessionContextRequest::default()
-                });
-                let answer = server.answer(sessions.reset_session_context(request)).await?;
-                let revision = View::Value(answer.revision.to_string());
-                out.answer("ResetSessionContextResponse", &answer, revision)
-            }
+            Self::Set(set) => set.run(&server, out).await,
+            Self::Claim(claim) => claim.run(&server, out).await,
+            Self::Reset(reset) => reset.run(&server, out).await,
+            Self::Transfer(transfer) => transfer.run(&server, out).await,
+            Self::Check(check) => check.run(&server, out).await,
+            Self::ForceReset(force) => force.run(&server, out).await,
+            Self::Watch(watch) => watch.run(&server, out).await,
             Self::End { session, force, reason, thread } => {
                 let request = server.request(EndSessionRequest {
                     session: session.name(),
@@ -211,6 +222,18 @@ impl Command {
 
 impl List {
     fn request(&self, page_size: i32, page_token: String) -> ListSessionsRequest {
+        ListSessionsRequest {
+            parent: self.instance.instance.name(),
+            page_size,
+            page_token,
+            filter: self.filter.message(),
+        }
+    }
+}
+
+impl Filter {
+    /// The filter of a request, if anything is left out.
+    fn message(&self) -> Option<SessionFilter> {
         let bound = match (self.bound, self.free) {
             (true, _) => Some(true),
             (false, true) => Some(false),
@@ -222,11 +245,6 @@ impl List {
             thread_id: thread.unwrap_or_default(),
             labels: self.labels.iter().cloned().collect(),
         };
-        ListSessionsRequest {
-            parent: self.instance.instance.name(),
-            page_size,
-            page_token,
-            filter: (filter != SessionFilter::default()).then_some(filter),
-        }
+        (filter != SessionFilter::default()).then_some(filter)
     }
 }

@@ -301,3 +301,33 @@ pub const RETRY_AFTER_MS_MIN: u64 = 50;
 
 /// The longest such wait, in milliseconds: estimates err, and whoever looks twice a minute costs nothing.
 pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
+
+/// Threads that a client names in one call at most: with the longest names they always fit into a message
+/// that a server takes.
+pub const HEARTBEAT_THREADS_MAX: usize = 400;
+
+/// Heartbeats that a client has in flight at a time when its threads do not fit into one: a slow answer
+/// must not hold up the others, and a server need not take all of them at once.
+pub const HEARTBEATS_AT_ONCE: usize = 4;
+
+/// Contexts whose loss a client looks into at a time after a heartbeat told of it.
+pub const LOOKUPS_AT_ONCE: usize = 16;
+
+/// Clean-ups that a client may owe at a time: resets of guards that were dropped, and calls given up
+/// before their answer. A process that drops more at once leaves the rest to their leases.
+pub const CLEAN_UPS_MAX: usize = 16_384;
+
+/// Clean-ups that a client has in flight at a time: fewer than the streams of a connection, so that they
+/// never keep other calls waiting.
+pub const CLEAN_UPS_AT_ONCE: usize = 64;
+
+/// Retries that a client may make in a row, over all its calls, before it only tries each call once.
+/// Every success earns a tenth of one back, as in gRPC's retry throttling (gRFC A6).
+pub const RETRY_TOKENS_MAX: u32 = 100;
+
+/// The first pause before a retry that nobody advised, in milliseconds; each further one is twice as
+/// long.
+pub const RETRY_PAUSE_MS_FIRST: u64 = 50;
+
+/// The longest pause before a retry that nobody advised, in milliseconds.
+pub const RETRY_PAUSE_MS_MAX: u64 = 2_000;

@@ -9,6 +9,7 @@ mod support;
 mod backups;
 mod bench;
 mod cli;
+mod client;
 mod contention;
 mod contexts;
 mod errors;

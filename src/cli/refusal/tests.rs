@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
+use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 

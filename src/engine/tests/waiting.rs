@@ -63,7 +63,7 @@ impl World {
         })
     }
 
-    fn end(&self, sesid: u64) -> Asked<()> {
+    fn end_by_force(&self, sesid: u64) -> Asked<()> {
         let how = EndHow::Forced("over".parse().unwrap());
         self.call("a", EndSession { session: session(sesid), how }, |()| ())
     }
@@ -241,7 +241,7 @@ async fn the_end_of_a_session_ends_the_waiting_for_it() {
     world.set(1, "holder").await.unwrap();
     let waits = sent(world.set_waiting(1, "w", LONG));
     settle().await;
-    world.end(1).await.unwrap();
+    world.end_by_force(1).await.unwrap();
     assert_eq!(soon(waits).await, End::Refused(INVALID_SESID, None));
 }
 
@@ -274,10 +274,10 @@ async fn the_last_session_of_a_pool_takes_those_who_wait_for_it_along() {
     }
     let mut claim = sent(world.claim("c", LONG));
     settle().await;
-    world.end(1).await.unwrap();
-    world.end(2).await.unwrap();
+    world.end_by_force(1).await.unwrap();
+    world.end_by_force(2).await.unwrap();
     assert_unanswered(&mut claim);
-    world.end(3).await.unwrap();
+    world.end_by_force(3).await.unwrap();
     assert_eq!(soon(claim).await, End::Refused(ALREADY_SET, Some(0)));
 }
 

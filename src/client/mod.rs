@@ -1,0 +1,77 @@
+//! The client: taking a session, knowing that it is still held, letting it go.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use jet_session::client::{Client, Error};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let client = Client::builder("http://127.0.0.1:50051")
+//!     .lease_ttl(Duration::from_secs(10))
+//!     .connect()
+//!     .await?;
+//! let session = client.begin_session(&"main".parse()?).label("pool", "a").await?;
+//!
+//! let worker = client.thread("worker-3/4711/12")?;
+//! let guard = worker.bind(&session, 42).wait(Duration::from_secs(5)).await?;
+//! tokio::select! {
+//!     () = work(guard.token()) => {}
+//!     loss = guard.lost() => eprintln!("lost the session: {loss:?}"),
+//! }
+//! guard.release().await?;
+//! # Ok(())
+//! # }
+//! # async fn work(token: u64) {}
+//! ```
+//!
+//! What it takes care of:
+//!
+//! - **Exact retries.** Each change has a request id of its own and keeps it over its retries, so a lost
+//!   answer costs time and nothing else. A call is sent again only where its status says that it helps.
+//! - **One heartbeat** for all threads of a process, if it wants leases ([`Builder::lease_ttl`]).
+//! - **Losses.** [`Guard::lost`] resolves when the session is not held any more: the server says so, or no
+//!   renewal that was *sent* within one time to live has succeeded.
+//! - **Fencing.** What a session guards refuses late writers by their tokens ([`fence`]).
+//! - **Order.** A guard that is dropped resets its session in the background, and so does a call that was
+//!   given up before its answer.
+//! - **Errors that say** whether the thing may have been done all the same ([`Error::kind`]), who holds what
+//!   is wanted, and what would help.
+//!
+//! It holds no server state and decides nothing that the server decides. Time is tokio's, randomness is
+//! given from outside ([`Chance`]): a test under a paused clock or a simulation drives both.
+//!
+//! In reading order: `connect`, `thread` and `bind`, `guard`; then `call` and `retry` for what becomes of
+//! a call, `heartbeat`, `registry` and `loss` for leases, `background` for what is put in order later;
+//! `session` and `watch` for the other calls; `error` and `refusal` for what went wrong; [`fence`] for the
+//! other side.
+
+mod background;
+mod bind;
+mod call;
+mod chance;
+mod clock;
+mod connect;
+mod error;
+pub mod fence;
+mod guard;
+mod heartbeat;
+mod loss;
+mod refusal;
+mod registry;
+mod retry;
+mod session;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod watch;
+
+pub use bind::{Bind, Claim};
+pub use chance::{Chance, SeededChance, SystemChance};
+pub use connect::{Builder, Client};
+pub use error::{Error, ErrorKind};
+pub use guard::Guard;
+pub use loss::{Loss, LossCause};
+pub use refusal::{DOMAIN, Holder, Refusal};
+pub use session::{BeginSession, BeginSessions, ListSessions};
+pub use thread::Thread;
+pub use watch::Watch;
