@@ -13,6 +13,7 @@
 //! - [`existence`]: creating and deleting instances
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
+//! - [`threads`]: what concerns a thread in all instances
 //! - [`waiting`]: calls that wait
 //! - [`watching`]: what watchers of instances are told
 
@@ -25,6 +26,7 @@ mod leases;
 mod lifecycle;
 mod room;
 mod scripted;
+mod threads;
 mod waiting;
 mod watching;
 
