@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
-use crate::domain::limits::{REQUEST_BYTES_MAX, UPLOAD_SILENCE_SECONDS_MAX};
+use crate::domain::limits::{REQUEST_BYTES_MAX, RETRY_AFTER_MS_MIN, UPLOAD_SILENCE_SECONDS_MAX};
 use crate::domain::refusal::{Ours, Refusal, Retry};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
@@ -89,7 +89,8 @@ pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
     let retry = match facts.retry {
         Retry::No => None,
         Retry::Soon => Some(RETRY_AFTER),
-        Retry::After(delay) => Some(delay),
+        // What is as near as that is over when the next call comes.
+        Retry::After(delay) => Some(delay.max(Duration::from_millis(RETRY_AFTER_MS_MIN))),
     };
     let answer = match facts.ours {
         None => Answer::jet(jet),

@@ -11,6 +11,7 @@
 //! - `campaign`: servers on one directory, one after the other
 //! - `kill`: what survives kill -9
 //! - `linear`: whether what clients were told at once can have happened one after the other
+//! - `stopped`: leases on a server that is stopped for a while
 
 mod campaign;
 mod clients;
@@ -21,3 +22,4 @@ mod linear;
 mod model;
 mod random;
 mod server;
+mod stopped;

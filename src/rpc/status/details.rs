@@ -8,15 +8,23 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::pb;
 
+use crate::domain::call::QueueLimit;
 use crate::domain::id::SessionName;
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::STATUS_DETAILS_BYTES_MAX;
 use crate::domain::refusal::{Cause, Facts, Quota};
-use crate::rpc::status::sentence::seconds;
+use crate::domain::session::HowLost;
+use crate::rpc::status::sentence::{rfc3339, seconds};
 use crate::rpc::status::{About, BadField, code, jet_error};
 
 /// The `domain` of our `ErrorInfo`s: who defines their reasons.
 const DOMAIN: &str = "jet.session.v1";
+
+/// Where words of others are cut if there is no room for all of them.
+const WORD_BYTES_CUT: usize = 64;
+
+/// Where the sentence for people is cut if there is no room for all of it.
+const MESSAGE_BYTES_CUT: usize = 256;
 
 /// Rows of a list that the details can hold at most.
 const ROWS_MAX: usize = 32;
@@ -47,6 +55,8 @@ pub(super) enum Shortened {
     Texts,
     /// Whatever is said twice: the holder outside ErrorInfo.
     Repetitions,
+    /// The ends of long words of others, and of the sentence for people.
+    Words,
 }
 
 impl Answer {
@@ -96,8 +106,12 @@ impl Answer {
         let before = self.shortened;
         self.shortened = match before {
             Shortened::No | Shortened::Lists => Shortened::Texts,
-            Shortened::Texts | Shortened::Repetitions => Shortened::Repetitions,
+            Shortened::Texts => Shortened::Repetitions,
+            Shortened::Repetitions | Shortened::Words => Shortened::Words,
         };
+        if self.shortened == Shortened::Words && before != Shortened::Words {
+            self.message = cut(&self.message, MESSAGE_BYTES_CUT);
+        }
         self.shortened != before
     }
 
@@ -170,9 +184,29 @@ impl Answer {
             put("holder_thread_id", Some(holder.owner.thread().as_str().to_owned()));
             put("fencing_token", Some(holder.token.to_string()));
             put("held_for", Some(seconds(holder.held_for)));
+            put("lease_remaining", holder.lease_remaining.map(seconds));
+        }
+        put("queue_length", self.facts.queue_length.map(|length| length.to_string()));
+        put("pool_size", self.facts.pool_size.map(|size| size.to_string()));
+        if let Some(lost) = &self.facts.lost {
+            put("time", Some(rfc3339(lost.time)));
+            match &lost.how {
+                // Nobody did that.
+                HowLost::LeaseExpired => {}
+                HowLost::Forced(reason) => {
+                    put("by_principal", Some(self.word(lost.by.as_str())));
+                    put("reason", Some(self.word(reason.as_str())));
+                }
+                HowLost::Transferred => put("by_principal", Some(self.word(lost.by.as_str()))),
+            }
         }
         put("truncated", (self.shortened > Shortened::No).then(|| "true".to_owned()));
         pb::ErrorInfo { reason: self.reason.clone(), domain: DOMAIN.to_owned(), metadata }
+    }
+
+    /// What somebody else said, as much of it as there is room for.
+    fn word(&self, word: &str) -> String {
+        if self.shortened < Shortened::Words { word.to_owned() } else { cut(word, WORD_BYTES_CUT) }
     }
 
     fn resource_info(&self, about: &About) -> Option<pb::ResourceInfo> {
@@ -216,12 +250,15 @@ impl Answer {
                 | JetErr::SessionInUse
         ) {
             let state = match (&self.facts.holder, self.facts.cause) {
+                _ if self.facts.pool_size == Some(0) => "no session matches".to_owned(),
+                _ if self.facts.pool_size.is_some() => "no session is free".to_owned(),
                 (Some(_), _) if self.shortened >= Shortened::Repetitions => "held".to_owned(),
                 (Some(holder), _) => format!("held by thread {}", holder.owner.thread()),
                 (None, Some(cause)) => cause.as_str().to_owned(),
                 (None, None) => String::new(),
             };
-            violations.push(violation("SESSION_CONTEXT", about.session_name(), state));
+            let subject = about.resource().map(|(_, name)| name);
+            violations.push(violation("SESSION_CONTEXT", subject, state));
         }
         for session in &self.facts.blocking.first {
             let name = about
@@ -249,13 +286,17 @@ impl Answer {
     fn quota_failure(&self, about: &About) -> Option<pb::QuotaFailure> {
         let (subject, quota_metric, max) = match self.facts.quota? {
             Quota::Waiters(limit) => {
-                let subject =
-                    about.resource().map_or_else(|| "server".to_owned(), |(_, name)| name);
-                let max = limit.max().map_or(0, |max| i64::try_from(max).unwrap_or(i64::MAX));
-                (subject, limit.metric(), max)
+                let subject = match limit {
+                    QueueLimit::Session | QueueLimit::Pool => about.resource()?.1,
+                    QueueLimit::Connection => "connection".to_owned(),
+                    QueueLimit::Server => "server".to_owned(),
+                };
+                (subject, limit.metric(), i64::try_from(limit.max()).unwrap_or(i64::MAX))
             }
             Quota::Leases(max) => {
-                (about.instance_name()?, "leases", i64::try_from(max).unwrap_or(i64::MAX))
+                // Which one is not known: a heartbeat is for all of them.
+                let subject = about.instance_name().unwrap_or_else(|| "instance".to_owned());
+                (subject, "leases", i64::try_from(max).unwrap_or(i64::MAX))
             }
             Quota::Sessions(max) => (about.instance_name()?, "max_sessions", i64::from(max)),
             Quota::Instances(max) => {
@@ -277,5 +318,13 @@ fn any(name: &str, message: &impl prost::Message) -> prost_types::Any {
     prost_types::Any {
         type_url: format!("type.googleapis.com/{name}"),
         value: message.encode_to_vec(),
+    }
+}
+
+/// The beginning of a text that is too long.
+fn cut(text: &str, bytes: usize) -> String {
+    match text.split_at(text.floor_char_boundary(bytes)) {
+        (whole, "") => whole.to_owned(),
+        (begin, _) => format!("{begin}…"),
     }
 }
