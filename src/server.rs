@@ -269,7 +269,7 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
     let instances = InstanceServiceServer::new(Instances::new(engine.clone(), about_us))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let threads = ThreadServiceServer::new(Threads)
+    let threads = ThreadServiceServer::new(Threads::new(engine.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let errors = ErrorServiceServer::new(Errors)

@@ -98,7 +98,7 @@ const BANS: &[Ban] = &[
         inside: "*",
         except: "cli client rpc::status",
         in_tests: true,
-        because: "only rpc/status.rs and the client side choose a gRPC code",
+        because: "only rpc::status and the client side choose a gRPC code",
     },
 ];
 
@@ -278,6 +278,7 @@ src/engine/mod.rs           => use crate::store::Store; // never crate::store::m
 src/engine/mod.rs           => #[cfg(test)] mod tests { use crate::store::memory::MemoryStore; }
 src/engine/tests.rs         => use crate::store::memory::MemoryStore;
 src/rpc/status.rs           => use tonic::{Code, Status};
+src/rpc/status/details.rs   => use tonic::{Code, Status};
 src/rpc/session.rs          => use tonic::Status; use crate::domain::Code; fn f() { Code::X }
 src/server/mod.rs           => use crate::{engine::Engine, store::memory::MemoryStore};
 src/cli/serve.rs            => use crate::{cli::Exit, server::Server};

@@ -65,6 +65,6 @@ mod tests {
         let find = |name: &str| rows.iter().find(|(label, _)| label == name);
         assert_eq!(find("max instances").unwrap().1, "1024");
         assert_eq!(find("max lease ttl").unwrap().1, "86400s");
-        assert_eq!(rows.len(), 3 + 27);
+        assert_eq!(rows.len(), 3 + 30);
     }
 }

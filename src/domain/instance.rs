@@ -170,6 +170,18 @@ impl Instance {
         Ok(answer)
     }
 
+    /// Decides a call that would take something on a server that is going down: one that was answered
+    /// before is answered likewise, and any other is refused.
+    pub fn recall<C: Call>(&self, stamp: &Stamp) -> Result<C::Answer, Refused<C::Refusal>> {
+        if let Some(request) = &stamp.request
+            && let Some(repeated) = self.repeated(request, stamp)?
+        {
+            return Ok(repeated);
+        }
+        self.phase.admit(C::ADMISSION)?;
+        Err(PhaseRefusal::Draining.into())
+    }
+
     /// What this request was answered the first time. Phases that answer nobody do not answer it.
     fn repeated<A: Repeatable, R>(
         &self,

@@ -9,6 +9,9 @@ pub const INSTANCE_ID_BYTES_MAX: usize = 63;
 /// Longest thread id in bytes: room for host, process and thread, small enough to keep a million.
 pub const THREAD_ID_BYTES_MAX: usize = 128;
 
+/// Longest principal that a session is handed over to, in bytes: a name from a certificate.
+pub const PRINCIPAL_BYTES_MAX: usize = 256;
+
 /// Most labels of an instance or a session: enough to tell pools apart, too few to be a database.
 pub const LABELS_MAX: usize = 8;
 
@@ -39,6 +42,10 @@ pub const LEASE_SECONDS_MIN: u64 = 1;
 /// lease.
 pub const LEASE_SECONDS_MAX: u64 = 24 * 60 * 60;
 
+/// How late a lease is taken away at most, in seconds, by a server that is not overloaded: what
+/// [`LEASE_GRACE_MS`] leaves is for timers and for taking many leases away at once.
+pub const LEASE_LATENESS_SECONDS: u64 = 2;
+
 /// Threads that have a lease in one instance at most: each takes some 200 bytes.
 pub const LEASES_MAX: usize = 1_000_000;
 
@@ -46,8 +53,26 @@ pub const LEASES_MAX: usize = 1_000_000;
 /// server takes, and its owner is done with it within a millisecond.
 pub const THREADS_PER_CALL_MAX: usize = 400;
 
-/// Sessions that are named of what a thread holds, at most.
+/// A thread id has a key of one byte and a length of two; the rest of the message is not as long as one.
+const _: () = assert!(
+    THREADS_PER_CALL_MAX * (THREAD_ID_BYTES_MAX + 3) + THREAD_ID_BYTES_MAX < REQUEST_BYTES_MAX
+);
+
+/// Sessions that are named of what a thread holds, at most; of what all threads of one renewal hold
+/// together, too.
 pub const HELD_NAMED_MAX: usize = 1_000;
+
+/// Losses that one renewal tells at most, of all its threads together: with the longest names two thirds
+/// of what is sent as one message. Each was told before, or will be when younger ones are too old.
+pub const LOSSES_TOLD_MAX: usize = 5_000;
+
+/// Threads that an instance is asked for at a time when threads are listed: with all they hold and wait
+/// for, its owner is done with them within a few milliseconds.
+pub const THREADS_LISTED_MAX: usize = 100;
+
+/// Instances that are asked at a time for what concerns a thread in all of them: bounds what their answers
+/// take before they are put together.
+pub const INSTANCES_ASKED_AT_ONCE: usize = 32;
 
 /// How long a thread is told what it lost, in seconds, or three times its lease if that is longer.
 pub const LOSS_KEPT_SECONDS_MIN: u64 = 5 * 60;
@@ -90,8 +115,16 @@ pub const WAITERS_MAX: usize = 100_000;
 /// Streams of a connection that waiting calls leave free, so that a Reset can always be opened.
 pub const STREAMS_NOT_WAITING_MIN: u32 = 32;
 
+/// Calls of one connection that may wait.
+pub const WAITERS_PER_CONNECTION_MAX: usize =
+    (STREAMS_PER_CONNECTION_MAX - STREAMS_NOT_WAITING_MIN) as usize;
+
 /// How long before its deadline a call stops waiting, in milliseconds: its answer must still arrive.
 pub const NOT_SET_BEFORE_DEADLINE_MS: u64 = 20;
+
+/// How long after its deadline a call that has waited may still be answered with the truth, in
+/// milliseconds: a change that is being committed is answered as it is, unless the disk hangs.
+pub const OVERTIME_MS_MAX: u64 = 1_000;
 
 /// The wait before a retry that is advised when too many wait already, in milliseconds.
 pub const QUEUE_FULL_RETRY_MS: u64 = 1_000;

@@ -52,6 +52,15 @@ pub(super) enum MayWait {
     TooMany(QueueLimit),
 }
 
+/// What is to be done about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Todo {
+    /// It is decided, unless it was answered before.
+    Decide,
+    /// It is only answered if it was answered before: the server is going down and takes nothing more.
+    Recall,
+}
+
 /// What became of a call that was decided.
 pub(super) enum Verdict {
     /// It has its answer, which waits for the commit.
@@ -114,6 +123,7 @@ where
 struct Ask<C: Call, R> {
     call: C,
     asker: Asker,
+    todo: Todo,
     may_wait: MayWait,
     reply: R,
     outcome: Outcome<C>,
@@ -123,6 +133,7 @@ struct Ask<C: Call, R> {
 pub(super) fn ask<C>(
     call: C,
     asker: Asker,
+    todo: Todo,
     may_wait: MayWait,
 ) -> (Box<dyn Question>, oneshot::Receiver<Outcome<C>>)
 where
@@ -131,13 +142,14 @@ where
     C::Refusal: Send,
 {
     let (reply, answer) = oneshot::channel();
-    (question(call, asker, may_wait, reply), answer)
+    (question(call, asker, todo, may_wait, reply), answer)
 }
 
 /// A question for the owner, whose answer goes there.
 pub(super) fn question<C, R>(
     call: C,
     asker: Asker,
+    todo: Todo,
     may_wait: MayWait,
     reply: R,
 ) -> Box<dyn Question>
@@ -147,7 +159,7 @@ where
     C::Refusal: Send,
     R: Reply<C> + 'static,
 {
-    Box::new(Ask { call, asker, may_wait, reply, outcome: None })
+    Box::new(Ask { call, asker, todo, may_wait, reply, outcome: None })
 }
 
 impl<C: Call, R> Ask<C, R> {
@@ -181,7 +193,10 @@ where
             return Verdict::Decided;
         }
         let stamp = self.stamp(now);
-        let result = instance.call(&self.call, &stamp, batch);
+        let result = match self.todo {
+            Todo::Decide => instance.call(&self.call, &stamp, batch),
+            Todo::Recall => instance.recall::<C>(&stamp),
+        };
         let waiter = match &result {
             Err(Refused::Call(refusal)) => self.call.waiter(refusal, &stamp),
             Ok(_) | Err(_) => None,

@@ -12,6 +12,7 @@
 //! - `ask`: a call on its way to the owner and back
 //! - [`patience`]: calls that wait for a session, and how they stop waiting
 //! - [`pipeline`]: many calls sent together and answered as they are decided
+//! - [`threads`]: what concerns a thread in all instances
 //! - `registrar`: creating and deleting instances
 //! - [`backup`]: backups on their way out and in
 //! - [`sessions`]: what happens to sessions, told to those who want to know
@@ -28,6 +29,7 @@ mod registrar;
 pub mod sessions;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +54,7 @@ use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 pub use crate::engine::ask::Asker;
-use crate::engine::ask::{MayWait, ask};
+use crate::engine::ask::{MayWait, Todo, ask};
 use crate::engine::backup::{Backup, Upload};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
@@ -211,8 +213,8 @@ impl Engine {
         C::Refusal: Send,
     {
         let handle = self.handle(instance)?;
-        self.admit_while_draining::<C>(&handle, &asker)?;
-        let (question, answer) = ask(call, asker, MayWait::No);
+        let todo = self.admit::<C>(&handle, &asker)?;
+        let (question, answer) = ask(call, asker, todo, MayWait::No);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         match answer.await {
             Ok(Some(result)) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
@@ -220,17 +222,19 @@ impl Engine {
         }
     }
 
-    /// A draining server refuses what a stopped instance would refuse. A request that may have been
-    /// answered before goes on to the owner, who knows.
-    fn admit_while_draining<C: Call>(
+    /// A draining server refuses what a stopped instance would refuse. Whether a request was answered
+    /// before, and then is again, only the owner knows.
+    fn admit<C: Call>(
         &self,
         handle: &Handle,
         asker: &Asker,
-    ) -> Result<(), Unanswered<Refused<C::Refusal>>> {
+    ) -> Result<Todo, Unanswered<Refused<C::Refusal>>> {
         if C::ADMISSION == Admission::LetsGo || !self.draining() {
-            return Ok(());
+            return Ok(Todo::Decide);
         }
-        let _ = asker;
+        if asker.request.is_some() {
+            return Ok(Todo::Recall);
+        }
         let refusal = match handle.view.borrow().phase.admit(C::ADMISSION) {
             Ok(()) => PhaseRefusal::Draining,
             Err(refusal) => refusal,

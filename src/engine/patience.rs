@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::call::{Call, QueueLimit, Refused};
 use crate::domain::id::InstanceId;
@@ -23,8 +24,8 @@ use crate::engine::{Engine, Handle, Unanswered};
 pub struct Patience {
     /// How long it wants to wait.
     pub wait: Duration,
-    /// How much time there is until its deadline, if it has one.
-    pub deadline: Option<Duration>,
+    /// When its answer must have arrived, if it must.
+    pub deadline: Option<Instant>,
     /// What other calls of its connection leave of the calls that may wait there.
     pub room: Option<Arc<Semaphore>>,
 }
@@ -125,13 +126,13 @@ impl Engine {
         C::Refusal: Send,
     {
         let handle = self.handle(instance)?;
-        self.admit_while_draining::<C>(&handle, &asker)?;
+        let todo = self.admit::<C>(&handle, &asker)?;
         let place = self.shared.waiting.place(patience.room.as_ref());
         let may_wait = match &place {
             Ok(place) => MayWait::As(place.id),
             Err(limit) => MayWait::TooMany(*limit),
         };
-        let (question, answer) = ask(call, asker, may_wait);
+        let (question, answer) = ask(call, asker, todo, may_wait);
         let sent = handle.owner.send(Message::Call(question)).await.is_ok();
         let present = place.ok().map(|place| Present {
             owner: handle.owner.clone(),
@@ -145,14 +146,19 @@ impl Engine {
     /// Waits until there is no point in waiting any more.
     async fn out_of_patience(&self, patience: &Patience) -> Why {
         let early = Duration::from_millis(NOT_SET_BEFORE_DEADLINE_MS);
-        let deadline = patience.deadline.map(|deadline| deadline.saturating_sub(early));
-        let (wait, why) = match deadline {
-            Some(deadline) if deadline < patience.wait => (deadline, Why::Deadline),
-            Some(_) | None => (patience.wait, Why::TimedOut),
+        let deadline = async {
+            match patience.deadline {
+                Some(deadline) => {
+                    sleep_until(deadline.checked_sub(early).unwrap_or(deadline)).await
+                }
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
-            () = tokio::time::sleep(wait) => why,
+            biased;
             () = self.drained() => Why::Draining,
+            () = deadline => Why::Deadline,
+            () = sleep(patience.wait) => Why::TimedOut,
         }
     }
 }

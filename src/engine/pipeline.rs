@@ -119,11 +119,12 @@ impl<T: Send + 'static> Calls<T> {
         let Some((_, route)) = &self.to else {
             return;
         };
-        if let Err(refusal) = engine.admit_while_draining::<C>(&route.handle, &asker) {
-            return self.tray.put(made(Err(refusal)));
-        }
+        let todo = match engine.admit::<C>(&route.handle, &asker) {
+            Ok(todo) => todo,
+            Err(refusal) => return self.tray.put(made(Err(refusal))),
+        };
         let place = Place { route: Arc::clone(route), made: Some(made), call: PhantomData };
-        self.questions.push(question(call, asker, MayWait::No, place));
+        self.questions.push(question(call, asker, todo, MayWait::No, place));
     }
 
     /// Sends the calls that have been added.

@@ -12,9 +12,8 @@ use crate::engine::watch::InstanceView;
 use crate::engine::{Engine, Unanswered};
 use crate::proto::api as pb;
 use crate::rpc::convert::chunk;
-use crate::rpc::instance::answered;
 use crate::rpc::status::{self, About};
-use crate::rpc::{OfInstance, parse};
+use crate::rpc::{OfInstance, answered, parse};
 
 /// The chunks of a backup.
 pub(super) fn chunks(
@@ -42,7 +41,7 @@ pub(super) async fn restore(
     // A client that says nothing at all has said no name.
     let first = next(engine.drained(), &mut messages, &About::default()).await?.unwrap_or_default();
     let (OfInstance(id), caller) = parse(Request::from_parts(metadata, extensions, first))?;
-    let mut upload = answered(engine.restore(&id).await, &caller)?;
+    let mut upload = answered(engine.restore(&id).await, &caller.about)?;
     loop {
         let message = next(engine.drained(), &mut messages, &caller.about).await;
         let read = message.and_then(|message| match message.map(chunk).transpose() {
@@ -51,7 +50,7 @@ pub(super) async fn restore(
         });
         match read {
             Ok(Some(chunk)) if upload.push(&chunk) => {}
-            Ok(_) => return answered(upload.finish().await, &caller),
+            Ok(_) => return answered(upload.finish().await, &caller.about),
             Err(status) => {
                 upload.abandon().await;
                 return Err(status);

@@ -1,5 +1,7 @@
 //! InstanceService: instances and their life.
 
+use std::time::Duration;
+
 use std::collections::BTreeSet;
 use std::pin::Pin;
 
@@ -8,17 +10,17 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::id::InstanceId;
 use crate::domain::limits;
-use crate::domain::refusal::Refusal;
 use crate::engine::watch::{InstanceChange, InstanceChanges, InstanceView};
 use crate::engine::{Engine, Unanswered};
 use crate::proto::api as pb;
 use crate::proto::api::instance_service_server::InstanceService;
 use crate::rpc::convert::{
-    DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand, WatchCommand, instance,
+    DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand, WatchCommand, duration,
+    instance,
 };
 use crate::rpc::layers::Deadline;
 use crate::rpc::status::{self, About};
-use crate::rpc::{Caller, OfInstance, backup, parse};
+use crate::rpc::{OfInstance, answered, backup, parse};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ impl Instances {
         let settings = self.engine.settings();
         let of = |bound: usize| i32::try_from(bound).unwrap_or(i32::MAX);
         let of_u32 = |bound: u32| i32::try_from(bound).unwrap_or(i32::MAX);
+        let seconds = |seconds| duration(Duration::from_secs(seconds));
         pb::Limits {
             max_instances: of(settings.max_instances),
             default_max_sessions: of_u32(settings.max_sessions),
@@ -66,18 +69,21 @@ impl Instances {
             max_backup_chunk_bytes: of(limits::BACKUP_CHUNK_BYTES_MAX),
             max_error_details_bytes: of(limits::STATUS_DETAILS_BYTES_MAX),
             max_concurrent_streams: of_u32(limits::STREAMS_PER_CONNECTION_MAX),
-            // What this release does not serve has no limit in force.
-            ..Default::default()
+            max_batch_sessions: of_u32(limits::BATCH_BEGIN_MAX),
+            max_waiters_per_session: of(limits::WAITERS_PER_SESSION_MAX),
+            max_waiters_per_pool: of(limits::WAITERS_PER_POOL_MAX),
+            max_waiters_per_server: of(limits::WAITERS_MAX),
+            max_waiters_per_connection: of(limits::WAITERS_PER_CONNECTION_MAX),
+            min_lease_ttl: seconds(limits::LEASE_SECONDS_MIN),
+            max_lease_ttl: seconds(limits::LEASE_SECONDS_MAX),
+            max_lease_lateness: seconds(limits::LEASE_LATENESS_SECONDS),
+            max_leases_per_instance: of(limits::LEASES_MAX),
+            max_listed_contexts: of(limits::HELD_NAMED_MAX),
+            max_threads_per_call: of(limits::THREADS_PER_CALL_MAX),
+            request_id_window: seconds(limits::RETRY_WINDOW_SECONDS),
+            max_remembered_answers: of(limits::RETRY_ANSWERS_MAX),
         }
     }
-}
-
-/// The result of a lifecycle call as a response or a status.
-pub(super) fn answered<T, R: Refusal>(
-    result: Result<T, Unanswered<R>>,
-    caller: &Caller,
-) -> Result<T, Status> {
-    result.map_err(|refusal| status::refused(&refusal, &caller.about))
 }
 
 #[tonic::async_trait]
@@ -87,7 +93,7 @@ impl InstanceService for Instances {
         request: Request<pb::CreateInstanceRequest>,
     ) -> Result<Response<pb::CreateInstanceResponse>, Status> {
         let (wanted, caller) = parse(request)?;
-        let view = answered(self.engine.create(wanted).await, &caller)?;
+        let view = answered(self.engine.create(wanted).await, &caller.about)?;
         Ok(Response::new(pb::CreateInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -96,7 +102,7 @@ impl InstanceService for Instances {
         request: Request<pb::GetInstanceRequest>,
     ) -> Result<Response<pb::GetInstanceResponse>, Status> {
         let (OfInstance(id), caller) = parse(request)?;
-        let view = answered(self.engine.instance(&id), &caller)?;
+        let view = answered(self.engine.instance(&id), &caller.about)?;
         Ok(Response::new(pb::GetInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -121,7 +127,7 @@ impl InstanceService for Instances {
         request: Request<pb::DeleteInstanceRequest>,
     ) -> Result<Response<pb::DeleteInstanceResponse>, Status> {
         let (DeleteCommand(id), caller) = parse(request)?;
-        answered(self.engine.delete(id).await, &caller)?;
+        answered(self.engine.delete(id).await, &caller.about)?;
         Ok(Response::new(pb::DeleteInstanceResponse {}))
     }
 
@@ -142,7 +148,7 @@ impl InstanceService for Instances {
         request: Request<pb::InitializeInstanceRequest>,
     ) -> Result<Response<pb::InitializeInstanceResponse>, Status> {
         let (OfInstance(id), caller) = parse(request)?;
-        let view = answered(self.engine.initialize(&id).await, &caller)?;
+        let view = answered(self.engine.initialize(&id).await, &caller.about)?;
         Ok(Response::new(pb::InitializeInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -151,7 +157,7 @@ impl InstanceService for Instances {
         request: Request<pb::StopInstanceRequest>,
     ) -> Result<Response<pb::StopInstanceResponse>, Status> {
         let (StopCommand { id, resume }, caller) = parse(request)?;
-        let view = answered(self.engine.stop(&id, resume).await, &caller)?;
+        let view = answered(self.engine.stop(&id, resume).await, &caller.about)?;
         Ok(Response::new(pb::StopInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -160,7 +166,7 @@ impl InstanceService for Instances {
         request: Request<pb::TerminateInstanceRequest>,
     ) -> Result<Response<pb::TerminateInstanceResponse>, Status> {
         let (TerminateCommand { id, mode }, caller) = parse(request)?;
-        let view = answered(self.engine.terminate(&id, mode).await, &caller)?;
+        let view = answered(self.engine.terminate(&id, mode).await, &caller.about)?;
         Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -172,7 +178,7 @@ impl InstanceService for Instances {
     ) -> Result<Response<Self::BackupInstanceStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
         let (OfInstance(id), caller) = parse(request)?;
-        let backup = answered(self.engine.backup(&id).await, &caller)?;
+        let backup = answered(self.engine.backup(&id).await, &caller.about)?;
         let chunks = backup::chunks(backup, caller.about.clone());
         Ok(Response::new(until(deadline, chunks, caller.about)))
     }
@@ -195,7 +201,7 @@ impl InstanceService for Instances {
         let (WatchCommand(names), mut caller) = parse(request)?;
         for id in &names {
             caller.about.instance = Some(id.clone());
-            answered(self.engine.instance(id), &caller)?;
+            answered(self.engine.instance(id), &caller.about)?;
         }
         let about = caller.about.clone();
         let watch = Watch::new(self.engine.clone(), names, caller.about);

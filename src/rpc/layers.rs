@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,12 +14,15 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::domain::limits::{OVERTIME_MS_MAX, WAITERS_PER_CONNECTION_MAX};
 use crate::rpc::status::{self, About, BadField};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -46,22 +50,16 @@ impl RequestId {
     }
 }
 
-/// How long a call may take, from its metadata `grpc-timeout`. Handlers of streams find it among the
-/// request's extensions, because a stream lives on when its call has been answered.
+/// When the answer to a call must have arrived, from its metadata `grpc-timeout`. Handlers find it among
+/// the request's extensions: a call that waits leaves in time, and a stream lives on when its call has been
+/// answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(Duration);
+pub struct Deadline(Instant);
 
 impl Deadline {
-    /// Reads `grpc-timeout`: one to eight digits and a unit.
-    fn of(headers: &HeaderMap) -> Result<Option<Self>, BadField> {
-        let Some(value) = headers.get(GRPC_TIMEOUT) else {
-            return Ok(None);
-        };
-        let parsed = value.to_str().ok().and_then(parse_timeout);
-        parsed.map(|timeout| Some(Self(timeout))).ok_or_else(|| BadField {
-            field: GRPC_TIMEOUT.to_string(),
-            rule: "must be one to eight digits and a unit, one of H M S m u n".to_owned(),
-        })
+    /// The moment.
+    pub(super) fn at(self) -> Instant {
+        self.0
     }
 
     /// The stream until its end, or until the deadline and then the status that says so.
@@ -71,7 +69,7 @@ impl Deadline {
         about: About,
     ) -> impl Stream<Item = Result<T, Status>> {
         let over = stream::once(async move {
-            tokio::time::sleep(self.0).await;
+            tokio::time::sleep_until(self.0).await;
             Err(status::deadline_exceeded(&about))
         });
         // Whichever speaks first; the end of either is the end.
@@ -79,6 +77,61 @@ impl Deadline {
         stream::select(stream.map(Some).chain(end()), over.map(Some).chain(end()))
             .take_while(|item| std::future::ready(item.is_some()))
             .filter_map(std::future::ready)
+    }
+}
+
+/// Whether the handler of a call watches over its deadline itself, because it can then say what has not
+/// been done. It is among the request's extensions together with the deadline.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Overtime(Arc<AtomicBool>);
+
+impl Overtime {
+    /// From now on the handler is trusted to answer in time, or a little later with the truth.
+    pub(super) fn take(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the call has had all its time.
+    async fn over(self, deadline: Sleep) {
+        deadline.await;
+        if self.0.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(OVERTIME_MS_MAX)).await;
+        }
+    }
+}
+
+/// Reads `grpc-timeout`: one to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadField> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else {
+        return Ok(None);
+    };
+    let parsed = value.to_str().ok().and_then(parse_timeout);
+    parsed.map(Some).ok_or_else(|| BadField {
+        field: GRPC_TIMEOUT.to_string(),
+        rule: "must be one to eight digits and a unit, one of H M S m u n".to_owned(),
+    })
+}
+
+/// What the calls of one connection leave of those that may wait there. The server puts it among the
+/// extensions of each request.
+#[derive(Debug, Clone)]
+pub struct WaitingRoom(Arc<Semaphore>);
+
+impl WaitingRoom {
+    /// The room of a new connection.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(WAITERS_PER_CONNECTION_MAX)))
+    }
+
+    /// A permit for each call that may still come to wait.
+    pub(super) fn permits(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Default for WaitingRoom {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -150,24 +203,29 @@ where
             request.extensions_mut().insert(id.clone());
         }
         let uri = request.uri().clone();
-        let deadline = Deadline::of(request.headers());
-        if let Ok(Some(deadline)) = deadline {
-            request.extensions_mut().insert(deadline);
-        }
+        let timer = timeout(request.headers()).map(|timeout| {
+            let timeout = timeout?;
+            // It runs from now on, and not only when the handler does.
+            let over = tokio::time::sleep(timeout);
+            let overtime = Overtime::default();
+            request.extensions_mut().insert(Deadline(over.deadline()));
+            request.extensions_mut().insert(overtime.clone());
+            Some((timeout, overtime.over(over)))
+        });
         let about = About { request_id, ..About::default() };
         let call = async move {
-            let response = match deadline {
+            let response = match timer {
                 Err(bad) => status::malformed(vec![bad], &about).into_http(),
-                Ok(Some(Deadline(timeout))) if timeout.is_zero() => {
+                Ok(Some((timeout, _))) if timeout.is_zero() => {
                     status::came_too_late(&about).into_http()
                 }
-                Ok(Some(Deadline(timeout))) => {
-                    let answered = tokio::time::timeout(timeout, caught(inner.call(request)));
-                    answered.await.map_or_else(
-                        |_| status::deadline_exceeded(&about).into_http(),
-                        |answer| answer.unwrap_or_else(|| status::panicked(&about).into_http()),
-                    )
-                }
+                Ok(Some((_, over))) => tokio::select! {
+                    biased;
+                    answer = caught(inner.call(request)) => {
+                        answer.unwrap_or_else(|| status::panicked(&about).into_http())
+                    }
+                    () = over => status::deadline_exceeded(&about).into_http(),
+                },
                 Ok(None) => caught(inner.call(request))
                     .await
                     .unwrap_or_else(|| status::panicked(&about).into_http()),

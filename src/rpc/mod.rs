@@ -28,8 +28,11 @@ use tracing::Span;
 
 use crate::domain::call::Call;
 use crate::domain::id::{InstanceId, Principal};
+use crate::domain::refusal::Refusal;
+use crate::engine::patience::Patience;
 use crate::engine::{Asker, Engine};
-use crate::rpc::convert::{Addressed, Parse, Reply};
+use crate::rpc::convert::{Addressed, Parse, Parsed, Patient, Reply};
+use crate::rpc::layers::{Deadline, Overtime, WaitingRoom};
 use crate::rpc::status::About;
 
 /// Asks an instance for a call of the contract: the whole of most handlers.
@@ -42,31 +45,64 @@ where
     R: Reply<C::Answer>,
 {
     let (Addressed { instance, call }, caller) = parse(request)?;
-    match engine.ask(&instance, Asker::once(caller.principal), call).await {
-        Ok(answer) => Ok(Response::new(R::reply(&instance, answer))),
-        Err(refusal) => Err(status::refused(&refusal, &caller.about)),
+    let answer = engine.ask(&instance, caller.asker, call).await;
+    told(&instance, answer, &caller.about)
+}
+
+/// Asks an instance for a call that may wait for a session.
+async fn ask_patiently<W, C, R>(engine: &Engine, request: Request<W>) -> Result<Response<R>, Status>
+where
+    W: Parse<Command = Patient<C>>,
+    C: Call + Send + 'static,
+    C::Answer: Send,
+    C::Refusal: Send,
+    R: Reply<C::Answer>,
+{
+    let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.at());
+    let room = request.extensions().get::<WaitingRoom>().map(WaitingRoom::permits);
+    let overtime = request.extensions().get::<Overtime>().cloned();
+    let (Patient { addressed: Addressed { instance, call }, wait }, caller) = parse(request)?;
+    if let Some(overtime) = overtime.filter(|_| !wait.is_zero()) {
+        overtime.take();
     }
+    let patience = Patience { wait, deadline, room };
+    let answer = engine.ask_patiently(&instance, caller.asker, call, patience).await;
+    told(&instance, answer, &caller.about)
 }
 
 /// Who asks, and what about.
 struct Caller {
-    principal: Principal,
+    asker: Asker,
     about: About,
 }
 
 /// Parses a request, or says everything that is wrong with it.
 fn parse<W: Parse>(request: Request<W>) -> Result<(W::Command, Caller), Status> {
     let (_, extensions, message) = request.into_parts();
-    let principal = extensions.get::<Principal>().cloned().unwrap_or_else(Principal::anonymous);
+    let by = extensions.get::<Principal>().cloned().unwrap_or_else(Principal::anonymous);
     let request_id = extensions.get::<layers::RequestId>().cloned();
     match convert::parse(message) {
-        Ok((command, about)) => {
+        Ok(Parsed { command, request, about }) => {
             let about = About { request_id, ..about };
             record(&about);
-            Ok((command, Caller { principal, about }))
+            Ok((command, Caller { asker: Asker { by, request }, about }))
         }
         Err(malformed) => Err(malformed.status(request_id)),
     }
+}
+
+/// What an instance answered, as a response or as the status of its refusal.
+fn told<A, R: Reply<A>>(
+    instance: &InstanceId,
+    answer: Result<A, impl Refusal>,
+    about: &About,
+) -> Result<Response<R>, Status> {
+    Ok(Response::new(R::reply(instance, answered(answer, about)?)))
+}
+
+/// What the engine answered, or the status of its refusal.
+fn answered<T>(answer: Result<T, impl Refusal>, about: &About) -> Result<T, Status> {
+    answer.map_err(|refusal| status::refused(&refusal, about))
 }
 
 /// The answer of a method that this release does not serve.

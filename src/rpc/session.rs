@@ -4,12 +4,12 @@ use futures_util::stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::call::session::ListSessions;
-use crate::engine::{Asker, Engine};
+use crate::engine::Engine;
 use crate::proto::api as pb;
 use crate::proto::api::session_service_server::SessionService;
 use crate::rpc::convert::{ListSessionsCommand, session};
 use crate::rpc::instance::Answers;
-use crate::rpc::{ask, parse, status, unserved, watch};
+use crate::rpc::{answered, ask, ask_patiently, parse, unserved, watch};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -64,11 +64,8 @@ impl SessionService for Sessions {
         let (wanted, caller) = parse(request)?;
         let ListSessionsCommand { instance, filter, after, page } = wanted;
         let call = ListSessions { filter, after, count: page.size };
-        let found = self
-            .engine
-            .ask(&instance, Asker::once(caller.principal), call)
-            .await
-            .map_err(|refusal| status::refused(&refusal, &caller.about))?;
+        let found = self.engine.ask(&instance, caller.asker, call).await;
+        let found = answered(found, &caller.about)?;
         let items = found.sessions.iter().map(|found| session(&instance, found));
         let next_after = found.next_after.map(|last| last.to_string());
         let page = page.page(items, next_after, |session| session.sesid.to_string());
@@ -82,7 +79,7 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::SetSessionContextRequest>,
     ) -> Result<Response<pb::SetSessionContextResponse>, Status> {
-        ask(&self.engine, request).await
+        ask_patiently(&self.engine, request).await
     }
 
     async fn reset_session_context(
@@ -117,35 +114,35 @@ impl SessionService for Sessions {
         &self,
         request: Request<pb::BatchBeginSessionsRequest>,
     ) -> Result<Response<pb::BatchBeginSessionsResponse>, Status> {
-        unserved(&request, "BatchBeginSessions")
+        ask(&self.engine, request).await
     }
 
     async fn claim_session_context(
         &self,
         request: Request<pb::ClaimSessionContextRequest>,
     ) -> Result<Response<pb::ClaimSessionContextResponse>, Status> {
-        unserved(&request, "ClaimSessionContext")
+        ask_patiently(&self.engine, request).await
     }
 
     async fn transfer_session_context(
         &self,
         request: Request<pb::TransferSessionContextRequest>,
     ) -> Result<Response<pb::TransferSessionContextResponse>, Status> {
-        unserved(&request, "TransferSessionContext")
+        ask(&self.engine, request).await
     }
 
     async fn check_session_context(
         &self,
         request: Request<pb::CheckSessionContextRequest>,
     ) -> Result<Response<pb::CheckSessionContextResponse>, Status> {
-        unserved(&request, "CheckSessionContext")
+        ask(&self.engine, request).await
     }
 
     async fn force_reset_session_context(
         &self,
         request: Request<pb::ForceResetSessionContextRequest>,
     ) -> Result<Response<pb::ForceResetSessionContextResponse>, Status> {
-        unserved(&request, "ForceResetSessionContext")
+        ask(&self.engine, request).await
     }
 
     type PipelineSessionContextsStream = NoAnswers<pb::PipelineSessionContextsResponse>;

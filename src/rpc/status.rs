@@ -1,32 +1,30 @@
-//! Refusals as gRPC statuses: the only file that names gRPC codes.
+//! Refusals as gRPC statuses: only this file and those below it name gRPC codes.
 //!
 //! Every JET code has exactly one gRPC code. A refusal carries machine-readable details
 //! (`google.rpc.*`, AIP-193) for programs, a sentence for people, and two plain trailers for clients
 //! without protobuf: `jet-error` and `jet-error-name`.
+//!
+//! - `details`: what programs read
+//! - `sentence`: what people read
+//! - `watch`: the ends of watches
 
+mod details;
+mod sentence;
 mod watch;
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use prost::Message as _;
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-use tonic_types::pb;
 
 use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
-use crate::domain::lifecycle::Phase;
-use crate::domain::limits::{
-    REQUEST_BYTES_MAX, STATUS_DETAILS_BYTES_MAX, UPLOAD_SILENCE_SECONDS_MAX,
-};
-use crate::domain::refusal::{Cause, Facts, Ours, Quota, Refusal, Retry};
+use crate::domain::limits::{REQUEST_BYTES_MAX, RETRY_AFTER_MS_MIN, UPLOAD_SILENCE_SECONDS_MAX};
+use crate::domain::refusal::{Ours, Refusal, Retry};
 use crate::proto::api;
 use crate::rpc::layers::RequestId;
-
-/// The `domain` of our `ErrorInfo`s: who defines their reasons.
-pub const DOMAIN: &str = "jet.session.v1";
+use crate::rpc::status::details::Answer;
+use crate::rpc::status::sentence::{STRING, tell, tell_ours};
 
 /// When to try again where a phase passes by itself and its progress is not known.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -36,15 +34,6 @@ const TOLD_FIELDS_MAX: usize = 4;
 
 /// How much of a method's path that does not exist is repeated.
 const PATH_CHARS_MAX: usize = 128;
-
-/// Rows of a list that the details can hold at most.
-const ROWS_MAX: usize = 32;
-
-/// Why writing into a String cannot fail.
-const STRING: &str = "a String takes everything";
-
-/// Tells gRPC's own retry logic to leave it be (gRFC A6).
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a call was about, as far as its request could be understood.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +91,8 @@ pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
     let retry = match facts.retry {
         Retry::No => None,
         Retry::Soon => Some(RETRY_AFTER),
-        Retry::After(delay) => Some(delay),
+        // What is as near as that is over when the next call comes.
+        Retry::After(delay) => Some(delay.max(Duration::from_millis(RETRY_AFTER_MS_MIN))),
     };
     let answer = match facts.ours {
         None => Answer::jet(jet),
@@ -257,356 +247,5 @@ fn code(jet: JetErr) -> Code {
         Kind::Internal => Code::Internal,
         Kind::DataLoss => Code::DataLoss,
         Kind::Unsupported => Code::Unimplemented,
-    }
-}
-
-/// Everything that goes into a status.
-struct Answer {
-    code: Code,
-    reason: String,
-    jet: Option<JetErr>,
-    message: String,
-    facts: Facts,
-    bad_fields: Vec<BadField>,
-    retry: Option<Duration>,
-    shortened: Shortened,
-}
-
-/// What has been left out so that the details fit, one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Shortened {
-    /// Nothing.
-    No,
-    /// The ends of lists.
-    Lists,
-    /// The texts of the JET error, which stand in the message and in the table too.
-    Texts,
-    /// Whatever is said twice: the holder outside ErrorInfo.
-    Repetitions,
-}
-
-impl Answer {
-    /// An answer with a JET code.
-    fn jet(jet: JetErr) -> Self {
-        Self { jet: Some(jet), ..Self::ours(code(jet), &jet.reason(), String::new()) }
-    }
-
-    /// An answer that has no JET code.
-    fn ours(code: Code, reason: &str, message: String) -> Self {
-        Self {
-            code,
-            reason: reason.to_owned(),
-            jet: None,
-            message,
-            facts: Facts::default(),
-            bad_fields: Vec::new(),
-            retry: None,
-            shortened: Shortened::No,
-        }
-    }
-
-    /// The status, its details shortened until they fit into what clients accept as headers.
-    fn status(mut self, about: &About) -> Status {
-        let details = loop {
-            let details = self.details(about);
-            if details.encoded_len() <= STATUS_DETAILS_BYTES_MAX || !self.shorten() {
-                break details;
-            }
-        };
-        let metadata = self.trailers(about);
-        let bytes = details.encode_to_vec().into();
-        Status::with_details_and_metadata(self.code, self.message, bytes, metadata)
-    }
-
-    /// Leaves something out; answers whether there was anything.
-    fn shorten(&mut self) -> bool {
-        // A long list is cut to what can fit at all before it is tried row by row.
-        let rows = self.bad_fields.len().max(self.facts.blocking.first.len());
-        if rows > 1 {
-            self.shortened = self.shortened.max(Shortened::Lists);
-            let kept = (rows - 1).min(ROWS_MAX);
-            self.bad_fields.truncate(kept);
-            self.facts.blocking.first.truncate(kept);
-            return true;
-        }
-        let before = self.shortened;
-        self.shortened = match before {
-            Shortened::No | Shortened::Lists => Shortened::Texts,
-            Shortened::Texts | Shortened::Repetitions => Shortened::Repetitions,
-        };
-        self.shortened != before
-    }
-
-    fn trailers(&self, about: &About) -> MetadataMap {
-        let mut trailers = MetadataMap::new();
-        if let Some(jet) = self.jet {
-            trailers.insert("jet-error", jet.code().into());
-            trailers.insert("jet-error-name", MetadataValue::from_static(jet.name()));
-            let for_good = matches!(
-                jet,
-                JetErr::InstanceUnavailable | JetErr::InstanceUnavailableDueToFatalLogDiskFull
-            );
-            if for_good || (self.code == Code::Unavailable && self.retry.is_none()) {
-                trailers.insert(PUSHBACK, MetadataValue::from_static("-1"));
-            }
-        }
-        if let Some(id) = &about.request_id {
-            let value = MetadataValue::<Ascii>::try_from(id.as_str());
-            trailers.insert("x-request-id", value.expect("a request id is visible ASCII"));
-        }
-        trailers
-    }
-
-    fn details(&self, about: &About) -> pb::Status {
-        let mut details = vec![any("google.rpc.ErrorInfo", &self.error_info(about))];
-        if let Some(jet) = self.jet {
-            let mut row = jet_error(jet);
-            if self.shortened >= Shortened::Texts {
-                (row.message, row.retry_advice) = (String::new(), String::new());
-            }
-            details.push(any("jet.session.v1.JetError", &row));
-        }
-        details.extend(self.resource_info(about).map(|d| any("google.rpc.ResourceInfo", &d)));
-        details.extend(
-            self.precondition_failure(about).map(|d| any("google.rpc.PreconditionFailure", &d)),
-        );
-        if !self.bad_fields.is_empty() {
-            details.push(any("google.rpc.BadRequest", &self.bad_request()));
-        }
-        details.extend(self.quota_failure(about).map(|d| any("google.rpc.QuotaFailure", &d)));
-        if let Some(delay) = self.retry {
-            let retry_delay = prost_types::Duration::try_from(delay).ok();
-            details.push(any("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay }));
-        }
-        if let Some(id) = &about.request_id {
-            let request_id = id.as_str().to_owned();
-            let info = pb::RequestInfo { request_id, serving_data: String::new() };
-            details.push(any("google.rpc.RequestInfo", &info));
-        }
-        // Clients that read the details take the message from here too, and not from the trailer.
-        pb::Status { code: self.code.into(), message: self.message.clone(), details }
-    }
-
-    fn error_info(&self, about: &About) -> pb::ErrorInfo {
-        let mut metadata = HashMap::new();
-        let mut put = |key: &str, value: Option<String>| {
-            if let Some(value) = value {
-                metadata.insert(key.to_owned(), value);
-            }
-        };
-        put("jet_error", self.jet.map(|jet| jet.code().to_string()));
-        put("jet_error_name", self.jet.map(|jet| jet.name().to_owned()));
-        put("jet_category", self.jet.map(|jet| jet.category().path().to_owned()));
-        put("instance", about.instance_name());
-        put("session", about.session_name());
-        put("thread_id", about.thread.as_ref().map(|thread| thread.as_str().to_owned()));
-        put("cause", self.facts.cause.map(|cause| cause.as_str().to_owned()));
-        put("instance_state", self.facts.phase.as_ref().map(|phase| phase.as_str().to_owned()));
-        if let Some(holder) = &self.facts.holder {
-            put("holder_thread_id", Some(holder.owner.thread().as_str().to_owned()));
-            put("fencing_token", Some(holder.token.to_string()));
-            put("held_for", Some(seconds(holder.held_for)));
-        }
-        for (key, value) in watch::metadata(&self.facts.watch) {
-            put(key, value);
-        }
-        put("truncated", (self.shortened > Shortened::No).then(|| "true".to_owned()));
-        pb::ErrorInfo { reason: self.reason.clone(), domain: DOMAIN.to_owned(), metadata }
-    }
-
-    fn resource_info(&self, about: &About) -> Option<pb::ResourceInfo> {
-        let wanted = matches!(
-            self.jet?,
-            JetErr::InvalidSesid
-                | JetErr::InvalidInstance
-                | JetErr::SessionContextAlreadySet
-                | JetErr::SessionContextNotSetByThisThread
-        );
-        let (resource_type, resource_name) = about.resource().filter(|_| wanted)?;
-        let holder = self.facts.holder.as_ref().filter(|_| self.shortened < Shortened::Repetitions);
-        Some(pb::ResourceInfo {
-            resource_type: resource_type.to_owned(),
-            resource_name,
-            owner: holder.map_or_else(String::new, |h| h.owner.thread().as_str().to_owned()),
-            description: String::new(),
-        })
-    }
-
-    fn precondition_failure(&self, about: &About) -> Option<pb::PreconditionFailure> {
-        use pb::precondition_failure::Violation;
-        let jet = self.jet?;
-        let violation = |kind: &str, subject: Option<String>, description: String| Violation {
-            r#type: kind.to_owned(),
-            subject: subject.unwrap_or_default(),
-            description,
-        };
-        let mut violations = Vec::new();
-        if let Some(phase) = &self.facts.phase {
-            let state = format!("the instance is {phase}");
-            violations.push(violation("INSTANCE_STATE", about.instance_name(), state));
-        }
-        if self.facts.cause == Some(Cause::Draining) {
-            violations.push(violation("SERVER_STATE", None, "the server is draining".to_owned()));
-        }
-        if matches!(
-            jet,
-            JetErr::SessionContextAlreadySet
-                | JetErr::SessionContextNotSetByThisThread
-                | JetErr::SessionInUse
-        ) {
-            let state = match (&self.facts.holder, self.facts.cause) {
-                (Some(_), _) if self.shortened >= Shortened::Repetitions => "held".to_owned(),
-                (Some(holder), _) => format!("held by thread {}", holder.owner.thread()),
-                (None, Some(cause)) => cause.as_str().to_owned(),
-                (None, None) => String::new(),
-            };
-            violations.push(violation("SESSION_CONTEXT", about.session_name(), state));
-        }
-        for session in &self.facts.blocking.first {
-            let name = about
-                .instance
-                .clone()
-                .map(|instance| SessionName { instance, session: *session }.to_string());
-            violations.push(violation("OPEN_TRANSACTION", name, String::new()));
-        }
-        (!violations.is_empty()).then_some(pb::PreconditionFailure { violations })
-    }
-
-    fn bad_request(&self) -> pb::BadRequest {
-        let field_violations = self
-            .bad_fields
-            .iter()
-            .map(|bad| pb::bad_request::FieldViolation {
-                field: bad.field.clone(),
-                description: bad.rule.clone(),
-                ..Default::default()
-            })
-            .collect();
-        pb::BadRequest { field_violations }
-    }
-
-    fn quota_failure(&self, about: &About) -> Option<pb::QuotaFailure> {
-        let (subject, quota_metric, max) = match self.facts.quota? {
-            Quota::Waiters(limit) => {
-                let subject =
-                    about.resource().map_or_else(|| "server".to_owned(), |(_, name)| name);
-                let max = limit.max().map_or(0, |max| i64::try_from(max).unwrap_or(i64::MAX));
-                (subject, limit.metric(), max)
-            }
-            Quota::Leases(max) => {
-                (about.instance_name()?, "leases", i64::try_from(max).unwrap_or(i64::MAX))
-            }
-            Quota::Sessions(max) => (about.instance_name()?, "max_sessions", i64::from(max)),
-            Quota::Instances(max) => {
-                ("server".to_owned(), "max_instances", i64::try_from(max).unwrap_or(i64::MAX))
-            }
-        };
-        let violation = pb::quota_failure::Violation {
-            subject,
-            description: format!("{quota_metric} is {max}"),
-            quota_metric: quota_metric.to_owned(),
-            quota_value: max,
-            ..Default::default()
-        };
-        Some(pb::QuotaFailure { violations: vec![violation] })
-    }
-}
-
-/// The sentence for people: the code, what is true here, and what to do about such a thing.
-fn tell(jet: JetErr, facts: &Facts, about: &About) -> String {
-    let mut told = format!("{jet}: ");
-    let subject = about.resource().map_or_else(|| "the server".to_owned(), |(_, name)| name);
-    let here = here(facts, about, &subject);
-    if !here.is_empty() {
-        write!(told, "{here}. ").expect(STRING);
-    } else if about.resource().is_some() {
-        write!(told, "{subject}. ").expect(STRING);
-    }
-    told.push_str(jet.message());
-    told
-}
-
-/// The sentence for people where JET has no code: what is true here, and what to do about it.
-fn tell_ours(ours: Ours, facts: &Facts, about: &About) -> String {
-    let subject = about.resource().map_or_else(|| "the server".to_owned(), |(_, name)| name);
-    let here = here(facts, about, &subject);
-    let advice = match ours {
-        Ours::StaleToken => return tell(JetErr::SessionContextNotSetByThisThread, facts, about),
-        Ours::RequestIdReused => {
-            "Another call was made under this request id, and its effect stands; nothing was done now. \
-             Give every call an id of its own, and repeat it only with the same content."
-        }
-        Ours::NotSet => {
-            "The deadline came while the call waited; the context was not set. Ask again with more time."
-        }
-        Ours::WaitQueueFull => "Ask again later, or without waiting.",
-        Ours::WatchTooSlow => watch::TOO_SLOW,
-        Ours::RevisionCompacted => watch::COMPACTED,
-        Ours::RevisionNotYet => watch::NOT_YET,
-        Ours::TooManyLeases => "End threads that are no more, or wait until their leases end.",
-    };
-    if here.is_empty() { format!("{subject}: {advice}") } else { format!("{here}. {advice}") }
-}
-
-/// What is true of the subject, in a few words.
-fn here(facts: &Facts, about: &About, subject: &str) -> String {
-    if let Some(phase) = &facts.phase {
-        let instance = about.instance_name().unwrap_or_else(|| subject.to_owned());
-        return match phase {
-            Phase::Failed(failure) => {
-                format!("{instance} is FAILED ({}: {})", failure.error, failure.cause)
-            }
-            Phase::Created
-            | Phase::Initializing
-            | Phase::Ready
-            | Phase::Stopped
-            | Phase::Restoring
-            | Phase::Terminating => format!("{instance} is {phase}"),
-        };
-    }
-    if let Some(holder) = &facts.holder {
-        let stale =
-            if facts.ours == Some(Ours::StaleToken) { "the token shown is stale: " } else { "" };
-        return format!(
-            "{stale}{subject} is held by thread {} under token {} for {}",
-            holder.owner.thread(),
-            holder.token,
-            seconds(holder.held_for),
-        );
-    }
-    if facts.cause == Some(Cause::Draining) {
-        return "this server is going down; another, or this one once it is back, may answer"
-            .to_owned();
-    }
-    if let Some(cause) = facts.cause {
-        let what = cause.as_str().replace('_', " ");
-        let stale =
-            if facts.ours == Some(Ours::StaleToken) { ", so the token shown is stale" } else { "" };
-        return format!("{subject}: {what}{stale}");
-    }
-    if facts.blocking.count > 0 {
-        return format!("{} sessions of {subject} have open transactions", facts.blocking.count);
-    }
-    if let Some(detail) = &facts.detail {
-        return format!("{subject}: {detail}");
-    }
-    match facts.quota {
-        Some(Quota::Sessions(max)) => format!("{subject} has its {max} sessions"),
-        Some(Quota::Instances(max)) => format!("the server has its {max} instances"),
-        Some(Quota::Waiters(limit)) => format!("too many {}", limit.as_str()),
-        Some(Quota::Leases(max)) => format!("{subject} has its {max} leases"),
-        None => String::new(),
-    }
-}
-
-/// A duration as protobuf's JSON writes it, to the millisecond.
-fn seconds(duration: Duration) -> String {
-    format!("{}.{:03}s", duration.as_secs(), duration.subsec_millis())
-}
-
-fn any(name: &str, message: &impl prost::Message) -> prost_types::Any {
-    prost_types::Any {
-        type_url: format!("type.googleapis.com/{name}"),
-        value: message.encode_to_vec(),
     }
 }

@@ -5,8 +5,9 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::proto::api as pb;
+use crate::rpc::answered;
 use crate::rpc::convert::{WatchSessionsCommand, watched};
-use crate::rpc::instance::{Answers, answered, until};
+use crate::rpc::instance::{Answers, until};
 use crate::rpc::layers::Deadline;
 use crate::rpc::{parse, status};
 
@@ -17,7 +18,7 @@ pub(super) async fn sessions(
 ) -> Result<Response<Answers<pb::WatchSessionsResponse>>, Status> {
     let deadline = request.extensions().get::<Deadline>().copied();
     let (WatchSessionsCommand { instance, from, filter }, caller) = parse(request)?;
-    let watch = answered(engine.watch_sessions(&instance, from, filter).await, &caller)?;
+    let watch = answered(engine.watch_sessions(&instance, from, filter).await, &caller.about)?;
     let about = caller.about.clone();
     let events = stream::unfold((watch, instance, about), |(mut watch, id, about)| async move {
         let event = match watch.next().await? {

@@ -9,18 +9,20 @@ use std::net::TcpStream as StdTcpStream;
 use std::pin::pin;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::service::Routes;
+use tower::ServiceExt;
 
 use crate::domain::limits::{
     ACCEPT_PAUSE_MS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, LOCAL_ERROR_RESETS_MAX,
     PENDING_ACCEPT_RESETS_MAX, SILENCE_SECONDS_MAX, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::rpc::layers::Calls;
+use crate::rpc::layers::{Calls, WaitingRoom};
 use crate::server::worker::Workers;
 
 /// Accepts connections and hands them to workers, until told to end.
@@ -86,6 +88,11 @@ pub(super) async fn serve(
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX)
         .keep_alive_interval(Duration::from_secs(KEEPALIVE_INTERVAL_SECONDS))
         .keep_alive_timeout(Duration::from_secs(KEEPALIVE_TIMEOUT_SECONDS));
+    let room = WaitingRoom::new();
+    let services = services.map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(room.clone());
+        request
+    });
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(services));
     let mut connection = pin!(connection);

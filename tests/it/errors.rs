@@ -35,10 +35,13 @@ async fn one_jet_code_is_one_grpc_code() {
         let reason = status.reason();
         assert!(!reason.is_empty(), "{title} has no reason");
         if !status.metadata().contains_key("jet-error") {
-            assert!(matches!(
-                status.code(),
-                Code::Unimplemented | Code::ResourceExhausted | Code::DeadlineExceeded
-            ));
+            assert!(
+                matches!(
+                    status.code(),
+                    Code::Unimplemented | Code::ResourceExhausted | Code::DeadlineExceeded
+                ) || reason == "REQUEST_ID_REUSED",
+                "{title}"
+            );
             continue;
         }
         let jet = status.jet_err();
@@ -109,8 +112,9 @@ async fn each_kind_of_detail_stands_where_the_api_promises_it() {
             is(&[OutOfSessions, TooManyInstances]),
             "{title}"
         );
-        assert_eq!(told.bad_request().is_some(), is(&[InvalidParameter]), "{title}");
-        let passes = title.contains("draining");
+        let names_fields = is(&[InvalidParameter]) || info.reason == "REQUEST_ID_REUSED";
+        assert_eq!(told.bad_request().is_some(), names_fields, "{title}");
+        let passes = title.contains("draining") || info.metadata.contains_key("lease_remaining");
         assert_eq!(told.retry_info().is_some(), passes, "{title}");
         let pushback = status.metadata().get("grpc-retry-pushback-ms");
         let unavailable = status.code() == Code::Unavailable;
@@ -180,12 +184,31 @@ async fn the_longest_names_leave_room_for_all_that_is_told() {
     }
     let stale = pb::ResetSessionContextRequest {
         session: last.name().to_owned(),
-        thread_id: b,
+        thread_id: b.clone(),
         fencing_token: u64::MAX,
         ..Default::default()
     };
     let stale = call("SessionService/ResetSessionContext", &stale);
     fits(&server.ask_as(&id, &stale).await.unwrap_err());
+    // The longest that can be told of a loss: how, by whom, why, and who has it now.
+    let token = last.look().await.unwrap().binding.unwrap().fencing_token;
+    last.force_reset(token, &"ř".repeat(128)).await.unwrap();
+    last.set_leased(&b, 3_600).await.unwrap();
+    for token in [0, u64::MAX] {
+        let reset = pb::ResetSessionContextRequest {
+            session: last.name().to_owned(),
+            thread_id: a.clone(),
+            fencing_token: token,
+            ..Default::default()
+        };
+        let reset = call("SessionService/ResetSessionContext", &reset);
+        let refusal = server.ask_as(&id, &reset).await.unwrap_err();
+        fits(&refusal);
+        assert_eq!(refusal.fact("cause"), "forced");
+        assert_eq!(refusal.fact("holder_thread_id"), b);
+        assert_eq!(refusal.fact("reason"), format!("{}…", "ř".repeat(32)));
+        assert!(refusal.message().ends_with('…'), "{}", refusal.message());
+    }
     let full = &on_sessions_of(&long)[0];
     fits(&server.ask_as(&id, full).await.unwrap_err());
 

@@ -107,6 +107,10 @@ async fn calls_on_sessions_answer_by_the_phase_first() {
     let expected = [
         ("SessionService/SetSessionContext", -1029, -1329, 0),
         ("SessionService/ResetSessionContext", -1029, -1913, -1913),
+        ("SessionService/ClaimSessionContext", -1029, -1329, 0),
+        ("SessionService/TransferSessionContext", -1029, -1329, -1913),
+        ("SessionService/CheckSessionContext", -1029, -1913, -1913),
+        ("SessionService/ForceResetSessionContext", -1029, -1913, -1913),
         ("SessionService/BeginTransaction", -1029, -1329, 0),
         ("SessionService/CommitTransaction", -1029, -1329, -1054),
         ("SessionService/RollbackTransaction", -1029, -1054, -1054),
@@ -114,6 +118,7 @@ async fn calls_on_sessions_answer_by_the_phase_first() {
         ("SessionService/DuplicateSession", -1029, -1329, 0),
         ("SessionService/GetSession", -1029, 0, 0),
         ("SessionService/BeginSession", -1029, -1329, 0),
+        ("SessionService/BatchBeginSessions", -1029, -1329, 0),
         ("SessionService/ListSessions", -1029, 0, 0),
     ];
     for (i, (method, created, stopped, ready)) in expected.into_iter().enumerate() {

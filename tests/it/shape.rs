@@ -68,8 +68,10 @@ async fn a_malformed_name_of_an_instance_is_refused_by_every_call() {
             server.ask(&call).await.unwrap_err().is_about_fields(&["name"]);
         }
         for call in on_sessions_of(bad) {
-            let is_list = call.method == "SessionService/ListSessions";
-            let field = if is_list { "parent" } else { "instance" };
+            let field = match call.method {
+                "SessionService/ListSessions" | "SessionService/ClaimSessionContext" => "parent",
+                _ => "instance",
+            };
             server.ask(&call).await.unwrap_err().is_about_fields(&[field]);
         }
         let create =
@@ -93,8 +95,12 @@ async fn a_malformed_thread_id_is_refused_by_every_call_that_has_one() {
     let before = server.picture().await;
     for bad in ["", "a b", "tür", "a\tb", "a\0", "a\u{7f}", &"x".repeat(129)] {
         for call in on_session(session.name(), bad) {
-            if !["SessionService/GetSession", "SessionService/DuplicateSession"]
-                .contains(&call.method)
+            if ![
+                "SessionService/GetSession",
+                "SessionService/DuplicateSession",
+                "SessionService/ForceResetSessionContext",
+            ]
+            .contains(&call.method)
             {
                 server.ask(&call).await.unwrap_err().is_about_fields(&["thread_id"]);
             }
@@ -174,6 +180,91 @@ async fn every_bad_field_is_named_at_once() {
                 &pb::EndSessionRequest { reason: "because".to_owned(), ..Default::default() },
             ),
             &["session", "thread_id", "reason"],
+        ),
+        (
+            call(
+                "SessionService/ClaimSessionContext",
+                &pb::ClaimSessionContextRequest {
+                    labels: labels(9, 1, 1),
+                    request_id: "two words".to_owned(),
+                    wait_timeout: negative,
+                    lease_ttl: negative,
+                    ..Default::default()
+                },
+            ),
+            &[
+                "parent",
+                "labels",
+                "thread_id",
+                "context",
+                "request_id",
+                "wait_timeout",
+                "lease_ttl",
+            ],
+        ),
+        (
+            call(
+                "SessionService/TransferSessionContext",
+                &pb::TransferSessionContextRequest {
+                    request_id: "two words".to_owned(),
+                    to_principal: "p".repeat(257),
+                    ..Default::default()
+                },
+            ),
+            &["session", "thread_id", "to_thread_id", "request_id", "to_principal"],
+        ),
+        (
+            call("SessionService/CheckSessionContext", &pb::CheckSessionContextRequest::default()),
+            &["session", "thread_id", "fencing_token"],
+        ),
+        (
+            call(
+                "SessionService/ForceResetSessionContext",
+                &pb::ForceResetSessionContextRequest::default(),
+            ),
+            &["session", "fencing_token", "reason"],
+        ),
+        (
+            call(
+                "SessionService/BatchBeginSessions",
+                &pb::BatchBeginSessionsRequest {
+                    count: 1_001,
+                    labels: labels(9, 1, 1),
+                    request_id: "two words".to_owned(),
+                    ..Default::default()
+                },
+            ),
+            &["instance", "count", "labels", "request_id"],
+        ),
+        (
+            call("ThreadService/KeepThreadsAlive", &pb::KeepThreadsAliveRequest::default()),
+            &["thread_ids", "lease_ttl"],
+        ),
+        (
+            call(
+                "ThreadService/KeepThreadsAlive",
+                &pb::KeepThreadsAliveRequest {
+                    thread_ids: ["good", "", "a b", "good"].map(str::to_owned).into(),
+                    lease_ttl: negative,
+                    ..Default::default()
+                },
+            ),
+            &["thread_ids[1]", "thread_ids[2]", "lease_ttl"],
+        ),
+        (
+            call(
+                "ThreadService/EndThreads",
+                &pb::EndThreadsRequest { thread_ids: vec!["t".to_owned(); 401] },
+            ),
+            &["thread_ids"],
+        ),
+        (call("ThreadService/GetThread", &pb::GetThreadRequest::default()), &["thread_id"]),
+        (
+            call(
+                "ThreadService/ListThreads",
+                &pb::ListThreadsRequest { page_size: -1, page_token: "x".to_owned() },
+            ),
+            &["page_size", "page_token"],
         ),
         (
             call(
@@ -263,4 +354,60 @@ async fn numbers_enums_and_labels_are_checked_one_by_one() {
     }
     assert_eq!(server.picture().await, before);
     server.instances().create_instance(of(10_000_000, 2, labels(8, 63, 63))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_is_from_a_second_to_a_day_and_a_batch_from_one_to_a_thousand() {
+    let server = TestServer::start().await;
+    let session = server.session().await;
+    let before = server.picture().await;
+    let day = 24 * 60 * 60;
+    for ttl in [(0, 0), (0, 999_999_999), (-1, 0), (day, 1), (day + 1, 0), (i64::MAX, 0)] {
+        let lease_ttl = Some(Duration { seconds: ttl.0, nanos: ttl.1 });
+        let thread_ids = vec![THREAD_A.to_owned()];
+        let keep = pb::KeepThreadsAliveRequest { thread_ids, lease_ttl, include_held: false };
+        let refusal = server.threads().keep_threads_alive(keep).await.unwrap_err();
+        refusal.is_about_fields(&["lease_ttl"]);
+        let set = pb::SetSessionContextRequest {
+            session: session.name().to_owned(),
+            thread_id: THREAD_A.to_owned(),
+            context: 7,
+            lease_ttl,
+            ..Default::default()
+        };
+        let refusal = server.sessions().set_session_context(set).await.unwrap_err();
+        refusal.is_about_fields(&["lease_ttl"]);
+    }
+    for count in [0, -1, 1_001, i32::MIN, i32::MAX] {
+        let instance = MAIN.to_owned();
+        let batch = pb::BatchBeginSessionsRequest { instance, count, ..Default::default() };
+        let refusal = server.sessions().batch_begin_sessions(batch).await.unwrap_err();
+        refusal.is_about_fields(&["count"]);
+    }
+    assert_eq!(server.picture().await, before);
+    for seconds in [1, day] {
+        let lease_ttl = Some(Duration { seconds, nanos: 0 });
+        let thread_ids = vec![THREAD_A.to_owned()];
+        let keep = pb::KeepThreadsAliveRequest { thread_ids, lease_ttl, include_held: false };
+        server.threads().keep_threads_alive(keep).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn as_many_threads_as_a_call_takes_fit_into_a_message_with_the_longest_ids() {
+    let server = TestServer::start().await;
+    let info = server.instances().get_server_info(pb::GetServerInfoRequest {}).await.unwrap();
+    let limits = info.into_inner().limits.unwrap();
+    let max = usize::try_from(limits.max_threads_per_call).unwrap();
+    let thread_ids: Vec<_> = (0..max).map(|i| format!("{i:0>128}")).collect();
+    let keep = pb::KeepThreadsAliveRequest {
+        thread_ids: thread_ids.clone(),
+        lease_ttl: Some(Duration { seconds: 60, nanos: 999_999_999 }),
+        include_held: true,
+    };
+
+    let kept = server.threads().keep_threads_alive(keep).await.unwrap().into_inner().threads;
+
+    assert_eq!(kept.len(), max);
+    server.threads().end_threads(pb::EndThreadsRequest { thread_ids }).await.unwrap();
 }

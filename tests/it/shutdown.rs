@@ -105,7 +105,9 @@ async fn calls_in_flight_are_answered_and_only_those_that_take_are_refused() {
         let code = match call.method {
             "SessionService/GetSession" | "SessionService/ListSessions" => 0,
             "SessionService/EndSession" => 0,
-            "SessionService/ResetSessionContext" => -1913,
+            "SessionService/ResetSessionContext"
+            | "SessionService/CheckSessionContext"
+            | "SessionService/ForceResetSessionContext" => -1913,
             "SessionService/RollbackTransaction" => -1054,
             "InstanceService/GetInstance" => {
                 // The phase does not change because this process goes.

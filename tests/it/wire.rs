@@ -1,5 +1,7 @@
 //! What clients can do to a server below the level of messages, and what it answers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
@@ -287,7 +289,9 @@ fn bytes_at_random_break_nothing() {
     let session = runtime.block_on(server.session());
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     let passed = runner.run(&near_requests(session.name()), |(method, bytes)| {
-        let request = Request::new(Bytes::from(bytes));
+        let mut request = Request::new(Bytes::from(bytes));
+        // Some ask to wait.
+        request.set_timeout(Duration::from_secs(1));
         match runtime.block_on(ask(server.channel(), &path(method), request)) {
             Ok(_) => {}
             Err(refusal) => {

@@ -12,6 +12,7 @@
 //! - `kill`: what survives kill -9
 //! - `linear`: whether what clients were told at once can have happened one after the other
 //! - `watch`: what a watcher was told survives it too
+//! - `stopped`: leases on a server that is stopped for a while
 
 mod campaign;
 mod clients;
@@ -22,4 +23,5 @@ mod linear;
 mod model;
 mod random;
 mod server;
+mod stopped;
 mod watch;

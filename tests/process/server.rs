@@ -116,6 +116,16 @@ impl RealServer {
         self.child.ended(&self.log).await;
     }
 
+    /// SIGSTOP: not one instruction for a while.
+    pub(crate) fn pause(&self) {
+        self.child.signal(Signal::STOP);
+    }
+
+    /// SIGCONT: goes on where it was.
+    pub(crate) fn go_on(&self) {
+        self.child.signal(Signal::CONT);
+    }
+
     /// SIGTERM: begins the drain.
     pub(crate) fn terminate(&self) {
         self.child.signal(Signal::TERM);

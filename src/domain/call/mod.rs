@@ -30,7 +30,8 @@ use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, PhaseRefusal};
 use crate::domain::limits::{
-    LEASES_MAX, QUEUE_FULL_RETRY_MS, WAITERS_MAX, WAITERS_PER_POOL_MAX, WAITERS_PER_SESSION_MAX,
+    LEASES_MAX, QUEUE_FULL_RETRY_MS, WAITERS_MAX, WAITERS_PER_CONNECTION_MAX, WAITERS_PER_POOL_MAX,
+    WAITERS_PER_SESSION_MAX,
 };
 use crate::domain::queue::Waiter;
 use crate::domain::refusal::{Cause, Facts, Ours, Quota, Refusal, Retry};
@@ -151,13 +152,13 @@ impl QueueLimit {
         }
     }
 
-    /// The bound, where it is the same for everybody.
-    pub fn max(self) -> Option<usize> {
+    /// The bound.
+    pub fn max(self) -> usize {
         match self {
-            Self::Session => Some(WAITERS_PER_SESSION_MAX),
-            Self::Pool => Some(WAITERS_PER_POOL_MAX),
-            Self::Connection => None,
-            Self::Server => Some(WAITERS_MAX),
+            Self::Session => WAITERS_PER_SESSION_MAX,
+            Self::Pool => WAITERS_PER_POOL_MAX,
+            Self::Connection => WAITERS_PER_CONNECTION_MAX,
+            Self::Server => WAITERS_MAX,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::id::{Owner, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::lease::Loss;
 use crate::domain::lifecycle::Admission;
-use crate::domain::limits::{EXPIRIES_AT_ONCE, HELD_NAMED_MAX};
+use crate::domain::limits::{EXPIRIES_AT_ONCE, HELD_NAMED_MAX, LOSSES_TOLD_MAX};
 use crate::domain::queue::Awaited;
 use crate::domain::request::{Answer, AnswerKind, Repeatable};
 use crate::domain::session::LeaseView;
@@ -39,9 +39,9 @@ pub struct Kept {
     pub remaining: Duration,
     /// How many sessions it holds.
     pub held_count: usize,
-    /// The first of them, if they were asked for.
+    /// The first of them, if they were asked for; of all threads together no more than a thousand.
     pub held: Vec<SessionId>,
-    /// What it lost of late without letting it go.
+    /// What it lost of late without letting it go, oldest first.
     pub lost: Vec<Loss>,
 }
 
@@ -75,19 +75,33 @@ impl Call for KeepAlive {
     }
 
     fn answer(&self, instance: &Instance, stamp: &Stamp) -> Vec<Kept> {
-        let kept = |thread: &ThreadId| {
+        let (table, threads) = (&instance.table, instance.table.threads());
+        let remembered = |thread: &ThreadId| threads.get(&stamp.owner(thread));
+        let losses = |thread| remembered(thread).map_or(0, |thread| thread.losses.len());
+        let told = losses_told(self.threads.iter().map(losses));
+        let mut room = if self.include_held { HELD_NAMED_MAX } else { 0 };
+        let mut kept = |thread: &ThreadId| {
             let owner = stamp.owner(thread);
-            let (table, remembered) = (&instance.table, instance.table.threads().get(&owner));
-            let losses = remembered.into_iter().flat_map(|thread| &thread.losses);
-            Kept {
-                thread: thread.clone(),
-                remaining: self.ttl,
-                held_count: table.held_count(&owner),
-                held: table.held(&owner, if self.include_held { HELD_NAMED_MAX } else { 0 }),
-                lost: losses.filter(|loss| loss.told_until >= stamp.now).cloned().collect(),
-            }
+            let held = table.held(&owner, room);
+            room -= held.len();
+            let losses = remembered(thread).into_iter().flat_map(|it| it.losses.iter().rev());
+            let lost = losses.filter(|loss| loss.told_until >= stamp.now).take(told);
+            let mut lost: Vec<_> = lost.cloned().collect();
+            lost.reverse();
+            let held_count = table.held_count(&owner);
+            Kept { thread: thread.clone(), remaining: self.ttl, held_count, held, lost }
         };
-        self.threads.iter().map(kept).collect()
+        self.threads.iter().map(&mut kept).collect()
+    }
+}
+
+/// How many losses of each thread are told, the youngest of them, so that all together are not too many.
+pub fn losses_told(counts: impl ExactSizeIterator<Item = usize>) -> usize {
+    let threads = counts.len().max(1);
+    if counts.sum::<usize>() <= LOSSES_TOLD_MAX {
+        LOSSES_TOLD_MAX
+    } else {
+        LOSSES_TOLD_MAX / threads
     }
 }
 

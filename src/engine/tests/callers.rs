@@ -2,7 +2,9 @@
 
 use crate::domain::call::context::SetContext;
 use crate::domain::jet_err::JetErr;
-use crate::domain::refusal::{Cause, Retry};
+use crate::domain::refusal::{Cause, Ours, Retry};
+use crate::domain::request::{Fingerprint, Request};
+use crate::engine::patience::Patience;
 
 use super::scripted::{Fate, Op};
 use super::*;
@@ -260,4 +262,44 @@ async fn whoever_calls_while_the_server_closes_is_answered() {
 async fn assert_going_down<T: std::fmt::Debug + PartialEq>(world: &World, call: Asked<T>) {
     assert_eq!(call.await, Err(STOPPED));
     assert_eq!(world.store.seen(), Vec::<String>::new());
+}
+
+/// A request that can come again.
+fn request(id: &str, body: u64) -> Asker {
+    let request = Request { id: id.parse().unwrap(), body: Fingerprint::new(body) };
+    Asker { by: Principal::anonymous(), request: Some(request) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_server_answers_again_what_it_answered_before() {
+    let world = World::ready().await;
+    let set = |asker: Asker, wait: Duration| {
+        let engine = world.engine.clone();
+        let call = SetContext {
+            wait: !wait.is_zero(),
+            ..SetContext::new(session(1), "t".parse().unwrap(), 7)
+        };
+        let patience = Patience { wait, deadline: None, room: None };
+        soon(async move { engine.ask_patiently(&name("a"), asker, call, patience).await })
+    };
+    let first = set(request("r-1", 1), Duration::ZERO).await.unwrap();
+    world.engine.drain();
+    let before = world.sessions("a").await;
+
+    for wait in [Duration::ZERO, Duration::from_secs(10)] {
+        assert_eq!(set(request("r-1", 1), wait).await, Ok(first.clone()));
+        let reused = set(request("r-1", 2), wait).await.unwrap_err();
+        assert_eq!(reused.facts().ours, Some(Ours::RequestIdReused));
+        let new = set(request("r-2", 1), wait).await.unwrap_err();
+        assert_eq!(new.facts().cause, Some(Cause::Draining));
+    }
+    assert_eq!(world.sessions("a").await, before);
+    // The phase comes first, as it does for everybody.
+    world.stop("a").await.unwrap();
+    assert_eq!(set(request("r-1", 1), Duration::ZERO).await, Ok(first));
+    let new = set(request("r-2", 1), Duration::ZERO).await.unwrap_err();
+    assert_eq!(new.facts().phase, Some(Phase::Stopped));
+    world.terminate("a", TerminateMode::Force).await.unwrap();
+    let gone = set(request("r-1", 1), Duration::ZERO).await.unwrap_err();
+    assert_eq!(gone.jet_err(), JetErr::NotInitialized);
 }

@@ -13,6 +13,7 @@
 //! - [`existence`]: creating and deleting instances
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
+//! - [`threads`]: what concerns a thread in all instances
 //! - [`waiting`]: calls that wait
 //! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
 
@@ -26,6 +27,7 @@ mod lifecycle;
 mod room;
 mod scripted;
 mod sessions;
+mod threads;
 mod waiting;
 mod watching;
 

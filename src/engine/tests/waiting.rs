@@ -139,7 +139,8 @@ async fn before_its_deadline_a_call_certainly_has_not_set() {
     let world = World::ready().await;
     world.set(1, "holder").await.unwrap();
     let deadline = Duration::from_secs(2);
-    let patience = Patience { wait: LONG, deadline: Some(deadline), room: None };
+    let at = tokio::time::sleep(deadline).deadline();
+    let patience = Patience { wait: LONG, deadline: Some(at), room: None };
     let asker = Asker::once(Principal::anonymous());
     let began = world.environment.monotonic();
     let end = world.wait_with(1, "w", 7, asker, patience).await;

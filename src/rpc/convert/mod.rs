@@ -2,10 +2,13 @@
 //!
 //! Parsing goes on after the first mistake, so that a client learns of all of them together.
 
+mod context;
 mod error;
 mod instance;
 mod page;
+mod request;
 mod session;
+mod thread;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -15,8 +18,11 @@ use std::time::Duration;
 use tonic::Status;
 
 use crate::domain::call::context::CONTEXT_RULE;
-use crate::domain::id::{ContextValue, InstanceId, Labels, Malformed, SessionName, ThreadId};
-use crate::domain::limits;
+use crate::domain::id::{
+    ContextValue, InstanceId, Labels, Malformed, Revision, SessionName, ThreadId,
+};
+use crate::domain::limits::{self, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN};
+use crate::domain::request::Request;
 use crate::domain::time::Timestamp;
 use crate::rpc::layers::RequestId;
 use crate::rpc::status::{self, About, BadField};
@@ -26,7 +32,12 @@ pub(super) use instance::{DeleteCommand, ListInstancesCommand, StopCommand, Term
 pub(super) use instance::{WatchCommand, chunk, instance};
 pub(super) use page::PageQuery;
 pub(super) use session::{ListSessionsCommand, session, session_filter};
+pub(super) use thread::{EndThreadsCommand, ListThreadsCommand, OneThread};
+pub(super) use thread::{kept, place_after, place_of, thread};
 pub(super) use watch::{WatchSessionsCommand, watched};
+
+/// The rule for the length of a lease.
+const LEASE_RULE: &str = "must be from 1 s to 24 h";
 
 /// A request that can be parsed into a command.
 pub(super) trait Parse {
@@ -49,24 +60,38 @@ pub(super) struct Addressed<C> {
     pub(super) call: C,
 }
 
+/// A call that may wait for a session, and for how long.
+pub(super) struct Patient<C> {
+    pub(super) addressed: Addressed<C>,
+    pub(super) wait: Duration,
+}
+
+/// A request that was understood.
+pub(super) struct Parsed<C> {
+    pub(super) command: C,
+    /// What its client calls it, if it may come again.
+    pub(super) request: Option<Request>,
+    pub(super) about: About,
+}
+
 /// Parses a request completely, or finds out all that is wrong with it.
-pub(super) fn parse<W: Parse>(request: W) -> Result<(W::Command, About), Unparsed> {
+pub(super) fn parse<W: Parse>(request: W) -> Result<Parsed<W::Command>, Unparsed> {
     let mut fields = Fields::default();
     let command = request.parse(&mut fields);
     match command {
         Some(command) if fields.bad.is_empty() && fields.unserved.is_empty() => {
-            Ok((command, fields.about))
+            Ok(Parsed { command, request: fields.request, about: fields.about })
         }
-        Some(_) | None => Err(Unparsed(fields)),
+        Some(_) | None => Err(Unparsed(Box::new(fields))),
     }
 }
 
 /// Why a request did not become a command.
-pub(super) struct Unparsed(Fields);
+pub(super) struct Unparsed(Box<Fields>);
 
 impl Unparsed {
     pub(super) fn status(self, request_id: Option<RequestId>) -> Status {
-        let Fields { mut bad, unserved, about, context } = self.0;
+        let Fields { mut bad, unserved, about, context, request: _ } = *self.0;
         let about = About { request_id, ..about };
         if bad.is_empty() {
             return status::unserved(&unserved.join(", "), &about);
@@ -86,6 +111,7 @@ pub(super) struct Fields {
     unserved: Vec<&'static str>,
     about: About,
     context: Option<u64>,
+    request: Option<Request>,
 }
 
 impl Fields {
@@ -159,24 +185,40 @@ impl Fields {
         }
     }
 
-    /// A duration within a range.
-    pub(super) fn duration(
-        &mut self,
-        field: &str,
-        duration: Option<prost_types::Duration>,
-        range: std::ops::RangeInclusive<Duration>,
-        rule: &'static str,
-    ) {
-        if let Some(duration) = duration
-            && !Duration::try_from(duration).is_ok_and(|duration| range.contains(&duration))
-        {
-            self.bad(field, rule);
+    /// How long to wait: not at all, if nothing is said.
+    pub(super) fn wait_timeout(&mut self, timeout: Option<prost_types::Duration>) -> Duration {
+        match timeout.map(Duration::try_from) {
+            None => Duration::ZERO,
+            Some(Ok(timeout)) => timeout,
+            Some(Err(_)) => {
+                self.bad("wait_timeout", "must not be negative");
+                Duration::ZERO
+            }
         }
+    }
+
+    /// How long a lease is to be, if it is said.
+    pub(super) fn lease_ttl(&mut self, ttl: Option<prost_types::Duration>) -> Option<Duration> {
+        let range = Duration::from_secs(LEASE_SECONDS_MIN)..=Duration::from_secs(LEASE_SECONDS_MAX);
+        let parsed = Duration::try_from(ttl?).ok().filter(|ttl| range.contains(ttl));
+        if parsed.is_none() {
+            self.bad("lease_ttl", LEASE_RULE);
+        }
+        parsed
+    }
+
+    /// A fencing token that must be shown.
+    pub(super) fn token(&mut self, token: u64) -> Option<Revision> {
+        if token == 0 {
+            self.bad("fencing_token", "must be the token that the holder was given");
+            return None;
+        }
+        Some(Revision::new(token))
     }
 }
 
 /// A moment on the wire.
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.micros();
     prost_types::Timestamp {
         seconds: micros.div_euclid(1_000_000),
@@ -186,7 +228,7 @@ fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 }
 
 /// A length of time on the wire.
-fn duration(duration: Duration) -> Option<prost_types::Duration> {
+pub(super) fn duration(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 

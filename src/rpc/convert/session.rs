@@ -1,42 +1,55 @@
-//! The messages of SessionService.
+//! The messages of SessionService, but for those about contexts.
 
-use std::time::Duration;
+use std::mem::take;
 
-use crate::domain::call::context::{ResetContext, SetContext};
+use crate::domain::call::pool::BatchBeginSessions;
 use crate::domain::call::session::{
     BeginSession, DuplicateSession, EndHow, EndSession, GetSession, SessionFilter,
 };
 use crate::domain::call::transaction::{BeginTransaction, CommitTransaction, RollbackTransaction};
-use crate::domain::id::{InstanceId, Reason, Revision, SessionId, SessionName};
+use crate::domain::id::{InstanceId, Reason, SessionId, SessionName};
+use crate::domain::limits::BATCH_BEGIN_MAX;
 use crate::domain::session::{Binding, LeaseView, SessionView, Transaction, TransactionOwner};
 use crate::proto::api;
 use crate::rpc::convert::{Addressed, Fields, PageQuery, Parse, Reply, duration, pairs, timestamp};
 
-/// The longest `wait_timeout` that can be written: whatever a `google.protobuf.Duration` holds.
-const WAIT_MAX: Duration = Duration::from_secs(315_576_000_000);
-const WAIT_RULE: &str = "must not be negative";
-const LEASE_MIN: Duration = Duration::from_secs(1);
-const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-const LEASE_RULE: &str = "must be from 1 s to 24 h";
-
 impl Parse for api::BeginSessionRequest {
     type Command = Addressed<BeginSession>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("BeginSession", &request_id, &self);
         let instance = fields.instance("instance", &self.instance);
         let labels = fields.labels("labels", self.labels);
-        fields.request_id(&self.request_id);
         Some(Addressed { instance: instance?, call: BeginSession { labels: labels? } })
+    }
+}
+
+impl Parse for api::BatchBeginSessionsRequest {
+    type Command = Addressed<BatchBeginSessions>;
+
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("BatchBeginSessions", &request_id, &self);
+        let instance = fields.instance("instance", &self.instance);
+        let labels = fields.labels("labels", self.labels);
+        let count = u32::try_from(self.count).ok();
+        let count = count.filter(|count| (1..=BATCH_BEGIN_MAX).contains(count));
+        if count.is_none() {
+            fields.bad("count", "must be from 1 to 1000");
+        }
+        let call = BatchBeginSessions { count: count?, labels: labels? };
+        Some(Addressed { instance: instance?, call })
     }
 }
 
 impl Parse for api::DuplicateSessionRequest {
     type Command = Addressed<DuplicateSession>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
-        let name = fields.session("session", &self.session);
-        fields.request_id(&self.request_id);
-        let SessionName { instance, session } = name?;
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("DuplicateSession", &request_id, &self);
+        let SessionName { instance, session } = fields.session("session", &self.session)?;
         Some(Addressed { instance, call: DuplicateSession { session } })
     }
 }
@@ -44,9 +57,10 @@ impl Parse for api::DuplicateSessionRequest {
 impl Parse for api::EndSessionRequest {
     type Command = Addressed<EndSession>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("EndSession", &request_id, &self);
         let name = fields.session("session", &self.session);
-        fields.request_id(&self.request_id);
         let how = if self.force {
             if !self.thread_id.is_empty() {
                 fields.thread("thread_id", &self.thread_id);
@@ -84,8 +98,8 @@ impl Parse for api::ListSessionsRequest {
     type Command = ListSessionsCommand;
 
     fn parse(mut self, fields: &mut Fields) -> Option<ListSessionsCommand> {
-        let size = std::mem::take(&mut self.page_size);
-        let token = std::mem::take(&mut self.page_token);
+        let size = take(&mut self.page_size);
+        let token = take(&mut self.page_token);
         let page = PageQuery::parse("ListSessions", &self, size, &token, fields);
         let after = match page.after.as_deref().map(str::parse::<SessionId>) {
             None => None,
@@ -114,46 +128,14 @@ pub(in crate::rpc) fn session_filter(
     Some(SessionFilter { bound: wanted.bound, thread, labels: labels? })
 }
 
-impl Parse for api::SetSessionContextRequest {
-    type Command = Addressed<SetContext>;
-
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
-        let name = fields.session("session", &self.session);
-        let thread = fields.thread("thread_id", &self.thread_id);
-        let context = fields.context(self.context);
-        fields.request_id(&self.request_id);
-        fields.duration("wait_timeout", self.wait_timeout, Duration::ZERO..=WAIT_MAX, WAIT_RULE);
-        fields.duration("lease_ttl", self.lease_ttl, LEASE_MIN..=LEASE_MAX, LEASE_RULE);
-        fields.unserved("wait_timeout", self.wait_timeout.is_some());
-        fields.unserved("lease_ttl", self.lease_ttl.is_some());
-        let SessionName { instance, session } = name?;
-        Some(Addressed {
-            instance,
-            call: SetContext { session, thread: thread?, context, wait: false, lease: None },
-        })
-    }
-}
-
-impl Parse for api::ResetSessionContextRequest {
-    type Command = Addressed<ResetContext>;
-
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
-        let name = fields.session("session", &self.session);
-        let thread = fields.thread("thread_id", &self.thread_id);
-        fields.request_id(&self.request_id);
-        let token = (self.fencing_token != 0).then_some(Revision::new(self.fencing_token));
-        let SessionName { instance, session } = name?;
-        Some(Addressed { instance, call: ResetContext { session, thread: thread?, token } })
-    }
-}
-
 impl Parse for api::BeginTransactionRequest {
     type Command = Addressed<BeginTransaction>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("BeginTransaction", &request_id, &self);
         let name = fields.session("session", &self.session);
         let thread = fields.thread("thread_id", &self.thread_id);
-        fields.request_id(&self.request_id);
         let SessionName { instance, session } = name?;
         Some(Addressed { instance, call: BeginTransaction { session, thread: thread? } })
     }
@@ -162,10 +144,11 @@ impl Parse for api::BeginTransactionRequest {
 impl Parse for api::CommitTransactionRequest {
     type Command = Addressed<CommitTransaction>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("CommitTransaction", &request_id, &self);
         let name = fields.session("session", &self.session);
         let thread = fields.thread("thread_id", &self.thread_id);
-        fields.request_id(&self.request_id);
         let SessionName { instance, session } = name?;
         Some(Addressed { instance, call: CommitTransaction { session, thread: thread? } })
     }
@@ -174,10 +157,11 @@ impl Parse for api::CommitTransactionRequest {
 impl Parse for api::RollbackTransactionRequest {
     type Command = Addressed<RollbackTransaction>;
 
-    fn parse(self, fields: &mut Fields) -> Option<Self::Command> {
+    fn parse(mut self, fields: &mut Fields) -> Option<Self::Command> {
+        let request_id = take(&mut self.request_id);
+        fields.request("RollbackTransaction", &request_id, &self);
         let name = fields.session("session", &self.session);
         let thread = fields.thread("thread_id", &self.thread_id);
-        fields.request_id(&self.request_id);
         let all_levels = self.all_levels;
         let SessionName { instance, session } = name?;
         let call = RollbackTransaction { session, thread: thread?, all_levels };
@@ -188,6 +172,12 @@ impl Parse for api::RollbackTransactionRequest {
 impl Reply<SessionView> for api::BeginSessionResponse {
     fn reply(instance: &InstanceId, answer: SessionView) -> Self {
         Self { session: Some(session(instance, &answer)) }
+    }
+}
+
+impl Reply<Vec<SessionView>> for api::BatchBeginSessionsResponse {
+    fn reply(instance: &InstanceId, answer: Vec<SessionView>) -> Self {
+        Self { sessions: answer.iter().map(|begun| session(instance, begun)).collect() }
     }
 }
 
@@ -209,22 +199,6 @@ impl Reply<SessionView> for api::GetSessionResponse {
     }
 }
 
-impl Reply<SessionView> for api::SetSessionContextResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
-        Self {
-            fencing_token: token(&answer),
-            abandoned: answer.session.abandoned(),
-            session: Some(session(instance, &answer)),
-        }
-    }
-}
-
-impl Reply<Revision> for api::ResetSessionContextResponse {
-    fn reply(_: &InstanceId, answer: Revision) -> Self {
-        Self { revision: answer.get() }
-    }
-}
-
 impl Reply<u8> for api::BeginTransactionResponse {
     fn reply(_: &InstanceId, level: u8) -> Self {
         Self { transaction_level: level.into() }
@@ -241,11 +215,6 @@ impl Reply<u8> for api::RollbackTransactionResponse {
     fn reply(_: &InstanceId, level: u8) -> Self {
         Self { transaction_level: level.into() }
     }
-}
-
-/// The fencing token of a session that has just been bound.
-fn token(view: &SessionView) -> u64 {
-    view.session.binding().map_or(0, |binding| binding.token.get())
 }
 
 /// A session on the wire.

@@ -40,6 +40,7 @@ pub(super) async fn gather() -> Vec<Told> {
     requests(&server, &mut page).await;
     instances(&server, &mut page).await;
     contexts(&server, &mut page).await;
+    owners(&server, &mut page).await;
     transactions(&server, &mut page).await;
     drain(&server, &mut page).await;
     page.0
@@ -60,18 +61,9 @@ async fn requests(server: &TestServer, page: &mut Page) {
     page.note("an unknown mode", server.ask(&terminate).await);
     let error = pb::GetErrorRequest { key: Some(pb::get_error_request::Key::Code(1)) };
     page.note("an unknown error", server.ask(&call("ErrorService/GetError", &error)).await);
-    let leased = pb::SetSessionContextRequest {
-        session: format!("{MAIN}/sessions/1"),
-        thread_id: THREAD_A.to_owned(),
-        context: 7,
-        lease_ttl: Some(Duration { seconds: 1, nanos: 0 }),
-        ..Default::default()
-    };
-    let leased = call("SessionService/SetSessionContext", &leased);
-    page.note("a field that is not served yet", server.ask(&leased).await);
-    let method = "SessionService/ClaimSessionContext";
-    let claim = Call { method, message: Bytes::new() };
-    page.note("a method that is not served yet", server.ask(&claim).await);
+    let method = "SessionService/WatchSessions";
+    let watch = Call { method, message: Bytes::new() };
+    page.note("a method that is not served yet", server.ask(&watch).await);
     let method = "SessionService/BeginSession";
     let large = Call { method, message: vec![0; 1024 * 1024].into() };
     page.note("a message that is too large", server.ask(&large).await);
@@ -137,6 +129,66 @@ async fn contexts(server: &TestServer, page: &mut Page) {
     let again = session.reset_context_with(THREAD_A, token).await;
     page.note("a second reset with its old token", again);
     session.end(THREAD_A).await.expect("a free session ends");
+}
+
+/// What is refused to those who wait, retry, hand over, or have lost what they held.
+async fn owners(server: &TestServer, page: &mut Page) {
+    let session = server.session().await;
+    let first = pb::SetSessionContextRequest {
+        request_id: "request-3".to_owned(),
+        ..session.set_request(THREAD_A)
+    };
+    let token = session.client().set_session_context(first.clone()).await;
+    let token = token.expect("the session is free").into_inner().fencing_token;
+    let other = pb::SetSessionContextRequest { context: 8, ..first };
+    page.note("a request id of another call", session.client().set_session_context(other).await);
+    let raw = Raw::connect(server.address()).await;
+    let method = path("SessionService/SetSessionContext");
+    let waiting = session.waiting_request(THREAD_B);
+    let refused = raw.call(&method, &[("grpc-timeout", "1m")], &waiting).await.status();
+    page.note("a deadline of a call that waits", Err::<(), _>(refused));
+    let waiting = session.wait_as_nth("worker-c/1/1", 1).await;
+    page.note("a set of a session that others wait for", session.set_context(THREAD_B, 7).await);
+    waiting.abort();
+    session.has_waiters(0).await;
+
+    let claim = |pool: &str| pb::ClaimSessionContextRequest {
+        parent: MAIN.to_owned(),
+        thread_id: THREAD_B.to_owned(),
+        context: 7,
+        labels: [("pool".to_owned(), pool.to_owned())]
+            .into_iter()
+            .filter(|(_, it)| !it.is_empty())
+            .collect(),
+        ..Default::default()
+    };
+    let claimed = server.sessions().claim_session_context(claim("")).await;
+    page.note("a claim of a pool that is taken", claimed);
+    let claimed = server.sessions().claim_session_context(claim("green")).await;
+    page.note("a claim of a pool that does not exist", claimed);
+
+    page.note("a transfer of what another holds", session.transfer(THREAD_B, THREAD_A, 0).await);
+    page.note("a check of a stale token", session.check(THREAD_A, token - 1).await);
+    page.note("a check without a token", session.check(THREAD_A, 0).await);
+    let reset = session.force_reset(token - 1, "its host is gone").await;
+    page.note("a forced reset of a holder that is gone", reset);
+    session.transfer(THREAD_A, THREAD_B, token).await.expect("the holder hands over");
+    page.note("a reset of what was handed over", session.reset_context(THREAD_A).await);
+    let token = session.look().await.expect("it exists").binding.expect("it is held").fencing_token;
+    session.force_reset(token, "its host is gone").await.expect("an operator may");
+    page.note("a reset of what was taken away", session.reset_context(THREAD_B).await);
+    page.note("the same, with its token", session.reset_context_with(THREAD_B, token).await);
+    session.set_leased(THREAD_A, 3_600).await.expect("the session is free");
+    page.note("a set of a session held under a lease", session.set_context(THREAD_B, 7).await);
+    session.reset_context(THREAD_A).await.expect("the holder lets go");
+    session.set_leased(THREAD_A, 1).await.expect("the session is free");
+    session.is_free().await;
+    page.note("a reset after the end of the lease", session.reset_context(THREAD_A).await);
+    session.end(THREAD_A).await.expect("a free session ends");
+
+    let keep = server.keep_alive(&[], 60).await;
+    page.note("a heartbeat of nobody", keep);
+    page.note("a heartbeat with a lease that is too long", server.keep_alive(&["t"], 86_401).await);
 }
 
 /// What sessions refuse because of their transaction.

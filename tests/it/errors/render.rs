@@ -14,10 +14,9 @@ use crate::support::Refusal;
 pub(super) fn page(all: &[Told]) -> String {
     let pool = DescriptorPool::decode(jet_session::proto::FILE_DESCRIPTOR_SET)
         .expect("our own descriptors can be read");
-    let mut page =
-        "What a client is told, refusal by refusal. Times are masked as <held>. To renew \
+    let mut page = "What a client is told, refusal by refusal. Times are masked. To renew \
                     it: UPDATE_EXPECT=1 cargo test --test it errors\n"
-            .to_owned();
+        .to_owned();
     for told in all {
         write!(page, "\n# {}\n{}", told.title, status(&pool, &told.status)).expect("a String");
     }
@@ -38,8 +37,22 @@ fn status(pool: &DescriptorPool, status: &Status) -> String {
         writeln!(text, "{name}").expect("a String");
         flat(&mut text, "", &value);
     }
-    let held = status.fact("held_for");
-    if held.is_empty() { text } else { text.replace(&held, "<held>") }
+    masked(text, status)
+}
+
+/// The text without what is different each time.
+fn masked(mut text: String, status: &Status) -> String {
+    for fact in ["held_for", "lease_remaining", "time"] {
+        let value = status.fact(fact);
+        if !value.is_empty() {
+            text = text.replace(&value, &format!("<{fact}>"));
+        }
+    }
+    let delay = text.find("retryDelay: ").filter(|_| !status.fact("lease_remaining").is_empty());
+    if let Some(at) = delay {
+        text.replace_range(at.., "retryDelay: <lease_remaining>\n");
+    }
+    text
 }
 
 /// The trailers that are ours: the rest is HTTP's.

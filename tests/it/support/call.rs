@@ -84,11 +84,31 @@ pub(crate) fn on_session(name: &str, thread: &str) -> Vec<Call> {
         thread_id: thread_id.clone(),
         ..Default::default()
     };
+    let transfer = pb::TransferSessionContextRequest {
+        session: session.clone(),
+        thread_id: thread_id.clone(),
+        to_thread_id: "successor".to_owned(),
+        ..Default::default()
+    };
+    let check = pb::CheckSessionContextRequest {
+        session: session.clone(),
+        thread_id: thread_id.clone(),
+        fencing_token: 1,
+    };
+    let force = pb::ForceResetSessionContextRequest {
+        session: session.clone(),
+        fencing_token: 1,
+        reason: "its host is gone".to_owned(),
+        ..Default::default()
+    };
     let end = pb::EndSessionRequest { session: session.clone(), thread_id, ..Default::default() };
     let duplicate = pb::DuplicateSessionRequest { session, ..Default::default() };
     vec![
         call("SessionService/SetSessionContext", &set),
         call("SessionService/ResetSessionContext", &reset),
+        call("SessionService/TransferSessionContext", &transfer),
+        call("SessionService/CheckSessionContext", &check),
+        call("SessionService/ForceResetSessionContext", &force),
         call("SessionService/BeginTransaction", &begin),
         call("SessionService/CommitTransaction", &commit),
         call("SessionService/RollbackTransaction", &rollback),
@@ -100,10 +120,23 @@ pub(crate) fn on_session(name: &str, thread: &str) -> Vec<Call> {
 
 /// Every call on sessions that names only their instance.
 pub(crate) fn on_sessions_of(instance: &str) -> Vec<Call> {
-    let (instance, parent) = (instance.to_owned(), instance.to_owned());
-    let begin = pb::BeginSessionRequest { instance, ..Default::default() };
-    let list = pb::ListSessionsRequest { parent, ..Default::default() };
-    vec![call("SessionService/BeginSession", &begin), call("SessionService/ListSessions", &list)]
+    let instance = || instance.to_owned();
+    let begin = pb::BeginSessionRequest { instance: instance(), ..Default::default() };
+    let list = pb::ListSessionsRequest { parent: instance(), ..Default::default() };
+    let batch =
+        pb::BatchBeginSessionsRequest { instance: instance(), count: 1, ..Default::default() };
+    let claim = pb::ClaimSessionContextRequest {
+        parent: instance(),
+        thread_id: "worker-c/4713/1".to_owned(),
+        context: 7,
+        ..Default::default()
+    };
+    vec![
+        call("SessionService/BeginSession", &begin),
+        call("SessionService/ListSessions", &list),
+        call("SessionService/BatchBeginSessions", &batch),
+        call("SessionService/ClaimSessionContext", &claim),
+    ]
 }
 
 /// Every call that names an instance and is not on sessions.

@@ -7,6 +7,7 @@
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
 //! - `front`: a server in front of a real one, which carries pipelines
 //! - `refusal`: what a refused client is told
+//! - `taking`: taking sessions with all that a client can ask for
 
 pub(crate) mod backup;
 pub(crate) mod call;
@@ -15,6 +16,7 @@ pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod taking;
 
 use std::time::Duration;
 

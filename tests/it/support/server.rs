@@ -8,6 +8,7 @@ use jet_session::proto::api as pb;
 use jet_session::proto::api::error_service_client::ErrorServiceClient;
 use jet_session::proto::api::instance_service_client::InstanceServiceClient;
 use jet_session::proto::api::session_service_client::SessionServiceClient;
+use jet_session::proto::api::thread_service_client::ThreadServiceClient;
 use jet_session::server::{self, Config, Ending, Order, Orders, ServerError};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -90,6 +91,10 @@ impl TestServer {
 
     pub(crate) fn instances(&self) -> InstanceServiceClient<Channel> {
         InstanceServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn threads(&self) -> ThreadServiceClient<Channel> {
+        ThreadServiceClient::new(self.channel())
     }
 
     pub(crate) fn errors(&self) -> ErrorServiceClient<Channel> {

@@ -5,6 +5,8 @@ use jet_session::proto::api::session_service_client::SessionServiceClient;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::TestServer;
+
 /// A session that a test began.
 #[derive(Clone)]
 pub(crate) struct TestSession {
@@ -23,6 +25,11 @@ impl TestSession {
         Self { client, name: session.name, sesid: session.sesid }
     }
 
+    /// The same session on a server that was started anew.
+    pub(crate) fn at(self, server: &TestServer) -> Self {
+        Self { client: server.sessions(), ..self }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -31,7 +38,7 @@ impl TestSession {
         self.sesid
     }
 
-    fn client(&self) -> SessionServiceClient<Channel> {
+    pub(crate) fn client(&self) -> SessionServiceClient<Channel> {
         self.client.clone()
     }
 
