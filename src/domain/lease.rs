@@ -106,6 +106,26 @@ impl Threads {
         self.known.iter()
     }
 
+    /// The leases of threads after `after`, in order.
+    pub fn leases_after(&self, after: Bound<&Owner>) -> impl Iterator<Item = (&Owner, Lease)> {
+        let known = self.known.range::<Owner, _>((after, Bound::Unbounded));
+        known.filter_map(|(owner, thread)| Some((owner, thread.lease?)))
+    }
+
+    /// How many losses are remembered.
+    pub fn losses(&self) -> usize {
+        self.known.values().map(|thread| thread.losses.len()).sum()
+    }
+
+    /// What threads lost, in the order in which it came, without the first `from` places. A place may be
+    /// empty: that of a loss which its thread is told no more because it lost too much since.
+    pub fn losses_from(&self, from: usize) -> impl Iterator<Item = Option<(&Owner, &Loss)>> {
+        self.order.range(from.min(self.order.len())..).map(|(owner, token)| {
+            let losses = &self.known.get(owner)?.losses;
+            Some((owner, losses.iter().find(|loss| loss.token == *token)?))
+        })
+    }
+
     /// The shortest length of a lease that starts no longer lengthen.
     pub fn shortest_unforgiven(&self) -> Option<Duration> {
         let leases = self.known.values().filter_map(|thread| thread.lease);
@@ -155,19 +175,35 @@ impl Threads {
     pub(super) fn lost(&mut self, owner: &Owner, mut loss: Loss) {
         let ttl = self.lease(owner).map_or(Duration::ZERO, |lease| lease.ttl);
         let told = (3 * ttl).max(Duration::from_secs(LOSS_KEPT_SECONDS_MIN));
-        loss.told_until = loss.time.after(told);
-        self.put_loss(owner, loss);
+        let now = loss.time;
+        loss.told_until = now.after(told);
+        self.push_loss(owner, loss);
+        self.forget_losses(now);
     }
 
-    /// Takes a loss as it was remembered.
-    pub fn put_loss(&mut self, owner: &Owner, loss: Loss) {
-        let now = loss.time;
+    /// Takes a loss as it was remembered, after all older ones. Answers false and takes nothing if there
+    /// are as many as are kept.
+    #[must_use = "a loss that is refused shows that what was remembered is damaged"]
+    pub fn put_loss(&mut self, owner: &Owner, loss: Loss) -> bool {
+        let of_thread = self.known.get(owner).map_or(0, |thread| thread.losses.len());
+        let fits = self.order.len() < LOSSES_MAX && of_thread < LOSSES_PER_THREAD_MAX;
+        if fits {
+            self.push_loss(owner, loss);
+        }
+        fits
+    }
+
+    fn push_loss(&mut self, owner: &Owner, loss: Loss) {
         self.order.push_back((owner.clone(), loss.token));
         let losses = &mut self.known.entry(owner.clone()).or_default().losses;
         losses.push_back(loss);
         if losses.len() > LOSSES_PER_THREAD_MAX {
             losses.pop_front();
         }
+    }
+
+    /// Forgets the oldest losses, while there are too many or nobody need be told any more.
+    fn forget_losses(&mut self, now: Timestamp) {
         while let Some((oldest, token)) = self.order.front() {
             let first = self.known.get(oldest).and_then(|thread| thread.losses.front());
             let kept = first.is_some_and(|first| first.token == *token && first.told_until >= now);
@@ -180,6 +216,18 @@ impl Threads {
                     thread.losses.pop_front();
                 }
                 self.forget_if_nothing(&oldest);
+            }
+        }
+    }
+
+    /// As after a restore: nobody is told what was lost, and every lease counts as renewed.
+    pub(super) fn restore(&mut self) {
+        self.order.clear();
+        self.known.retain(|_, thread| thread.lease.is_some());
+        for thread in self.known.values_mut() {
+            thread.losses.clear();
+            if let Some(lease) = &mut thread.lease {
+                (lease.since, lease.starts) = (self.served, 0);
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct Remembered {
 }
 
 /// The answers of all principals.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Retries {
     windows: BTreeMap<Principal, Window>,
     /// Whose window is looked at next for what has become too old.
@@ -60,6 +60,27 @@ impl Retries {
         }
     }
 
+    /// Takes an answer as it was remembered, after all older ones of its principal. Answers false and takes
+    /// nothing if that has as many as are kept.
+    #[must_use = "an answer that is refused shows that what was remembered is damaged"]
+    pub fn load(&mut self, by: &Principal, remembered: Remembered) -> bool {
+        let window = self.windows.entry(by.clone()).or_default();
+        let fits = window.len < RETRY_ANSWERS_MAX;
+        if fits {
+            window.push(remembered);
+        }
+        fits
+    }
+
+    /// Everything that is kept, by principal, the oldest first, letting go of each chunk before the next.
+    pub(super) fn into_answers(self) -> impl Iterator<Item = (Principal, Remembered)> {
+        self.windows.into_iter().flat_map(|(by, window)| {
+            let chunks = window.chunks.into_iter();
+            let answers = chunks.flat_map(Arc::unwrap_or_clone).skip(window.gone);
+            answers.map(move |answer| (by.clone(), answer))
+        })
+    }
+
     /// Everything that is kept, by principal, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&Principal, &Remembered)> {
         self.windows.iter().flat_map(|(by, window)| window.iter().map(move |kept| (by, kept)))
@@ -72,7 +93,7 @@ impl Retries {
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+        self.len() == 0
     }
 
     /// Drops a few of those that are too old: more than come in.
@@ -93,12 +114,21 @@ impl Retries {
     }
 }
 
+/// Equal is what keeps the same answers, whatever went before them.
+impl PartialEq for Retries {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Retries {}
+
 fn too_old(remembered: &Remembered, now: Timestamp) -> bool {
     now.since(remembered.time) > Duration::from_secs(RETRY_WINDOW_SECONDS)
 }
 
 /// The answers of one principal, the oldest first.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 struct Window {
     chunks: VecDeque<Arc<Vec<Remembered>>>,
     /// How many of the first chunk are gone.
@@ -187,8 +217,7 @@ impl fmt::Debug for Window {
     }
 }
 
-/// Where each answer is, as its number among all that ever came. It says nothing that the answers do not
-/// say: a copy is made without it, and all are equal.
+/// Where each answer is, as its number among all that ever came. A copy is made without it.
 #[derive(Default)]
 enum Places {
     #[default]
@@ -205,11 +234,3 @@ impl Clone for Places {
         Self::Unknown
     }
 }
-
-impl PartialEq for Places {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Places {}
