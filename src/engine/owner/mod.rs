@@ -207,9 +207,6 @@ impl<S: Store> Owner<S> {
                         continue;
                     }
                     batch.decide(question, &mut self.instance, &mut self.parked, now);
-                    if batch.is_full() {
-                        self.commit(batch).await;
-                    }
                 }
                 Some(Message::Leave(id, why)) => self.leave(id, why, batch, now),
                 Some(message) => {
@@ -218,6 +215,9 @@ impl<S: Store> Owner<S> {
                         return Then::End;
                     }
                 }
+            }
+            if batch.is_full() {
+                self.commit(batch).await;
             }
         }
         self.commit(batch).await;
