@@ -36,6 +36,10 @@ pub const RETRY_WINDOW_SECONDS: u64 = 15 * 60;
 /// 250 bytes, also one that is a thousand sessions.
 pub const RETRY_ANSWERS_MAX: usize = 1_048_576;
 
+/// Answers that the record of an instance keeps for retries of calls on the instance itself; the oldest goes
+/// first. Such calls are rare, and with the longest names this many take half of what a record may take.
+pub const REPLAYS_MAX: usize = 64;
+
 /// The shortest lease, in seconds: a renewal must have time to be lost and sent again.
 pub const LEASE_SECONDS_MIN: u64 = 1;
 

@@ -12,7 +12,7 @@ use crate::domain::id::InstanceId;
 use crate::domain::limits;
 use crate::domain::refusal::Refusal;
 use crate::engine::watch::{InstanceChange, InstanceChanges, InstanceView};
-use crate::engine::{Engine, Unanswered};
+use crate::engine::{Asker, Engine, Unanswered};
 use crate::proto::api as pb;
 use crate::proto::api::instance_service_server::InstanceService;
 use crate::rpc::convert::{
@@ -89,7 +89,10 @@ impl InstanceService for Instances {
         request: Request<pb::CreateInstanceRequest>,
     ) -> Result<Response<pb::CreateInstanceResponse>, Status> {
         let (wanted, caller) = parse(request)?;
-        let view = answered(self.engine.create(wanted).await, &caller)?;
+        let view = answered(
+            self.engine.create(wanted, Asker::once(caller.principal.clone())).await,
+            &caller,
+        )?;
         Ok(Response::new(pb::CreateInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -144,7 +147,10 @@ impl InstanceService for Instances {
         request: Request<pb::InitializeInstanceRequest>,
     ) -> Result<Response<pb::InitializeInstanceResponse>, Status> {
         let (OfInstance(id), caller) = parse(request)?;
-        let view = answered(self.engine.initialize(&id).await, &caller)?;
+        let view = answered(
+            self.engine.initialize(&id, Asker::once(caller.principal.clone())).await,
+            &caller,
+        )?;
         Ok(Response::new(pb::InitializeInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -153,7 +159,10 @@ impl InstanceService for Instances {
         request: Request<pb::StopInstanceRequest>,
     ) -> Result<Response<pb::StopInstanceResponse>, Status> {
         let (StopCommand { id, resume }, caller) = parse(request)?;
-        let view = answered(self.engine.stop(&id, resume).await, &caller)?;
+        let view = answered(
+            self.engine.stop(&id, resume, Asker::once(caller.principal.clone())).await,
+            &caller,
+        )?;
         Ok(Response::new(pb::StopInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -162,7 +171,10 @@ impl InstanceService for Instances {
         request: Request<pb::TerminateInstanceRequest>,
     ) -> Result<Response<pb::TerminateInstanceResponse>, Status> {
         let (TerminateCommand { id, mode }, caller) = parse(request)?;
-        let view = answered(self.engine.terminate(&id, mode).await, &caller)?;
+        let view = answered(
+            self.engine.terminate(&id, mode, Asker::once(caller.principal.clone())).await,
+            &caller,
+        )?;
         Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
     }
 

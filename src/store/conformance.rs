@@ -253,6 +253,8 @@ pub(crate) fn record(id: &str) -> InstanceRecord {
         floor: Floor::default(),
         resting: Resting::Created,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     }
 }
 

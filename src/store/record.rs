@@ -2,6 +2,10 @@
 //!
 //! Reading trusts nothing: every value goes through the door that a client's value would go through,
 //! and a message that says something impossible is refused as a whole.
+//!
+//! - `instance`: the record of an instance
+
+mod instance;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +14,8 @@ use prost::Message;
 
 use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{
-    ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId, Uid,
+    ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId,
 };
-use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::limits::{
     BATCH_BEGIN_MAX, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PRINCIPAL_BYTES_MAX,
 };
@@ -21,6 +24,8 @@ use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::Floor;
 use crate::domain::time::{Served, Timestamp};
 use crate::proto::storage as pb;
+
+pub(super) use instance::{read_instance, write_instance};
 
 /// Why a payload is not what its frame says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -375,63 +380,6 @@ pub(super) fn labels(messages: Vec<pb::Label>) -> Decoded<Labels> {
     let pairs: BTreeMap<_, _> = messages.into_iter().map(|pair| (pair.key, pair.value)).collect();
     let distinct = pairs.len() == count;
     field(Labels::new(pairs).ok().filter(|_| distinct), "labels")
-}
-
-/// The payload of a frame `instance`; `generation` is the directory that holds the log.
-pub(super) fn write_instance(record: &InstanceRecord, generation: u64, bytes: &mut Vec<u8>) {
-    let message = pb::Instance {
-        id: record.id.as_str().to_owned(),
-        uid: record.uid.as_str().to_owned(),
-        labels: write_labels(&record.labels),
-        max_sessions: record.max_sessions,
-        durability: match record.durability {
-            Durability::Flush => pb::Durability::Flush,
-            Durability::Lazy => pb::Durability::Lazy,
-        }
-        .into(),
-        created_us: record.created.micros(),
-        updated_us: record.updated.micros(),
-        floor_revision: record.floor.revision.get(),
-        floor_sesid: record.floor.sesid,
-        resting: match record.resting {
-            Resting::Created => pb::Resting::Created,
-            Resting::Ready => pb::Resting::Ready,
-            Resting::Stopped => pb::Resting::Stopped,
-        }
-        .into(),
-        generation,
-        ended_revision: record.ended.get(),
-    };
-    bytes.extend_from_slice(&message.encode_to_vec());
-}
-
-/// Reads the payload of a frame `instance`: the record and the directory that holds the log.
-pub(super) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord, u64)> {
-    let message = pb::Instance::decode(payload)?;
-    let durability = match pb::Durability::try_from(message.durability) {
-        Ok(pb::Durability::Flush) => Some(Durability::Flush),
-        Ok(pb::Durability::Lazy) => Some(Durability::Lazy),
-        Ok(pb::Durability::Unspecified) | Err(_) => None,
-    };
-    let resting = match pb::Resting::try_from(message.resting) {
-        Ok(pb::Resting::Created) => Some(Resting::Created),
-        Ok(pb::Resting::Ready) => Some(Resting::Ready),
-        Ok(pb::Resting::Stopped) => Some(Resting::Stopped),
-        Ok(pb::Resting::Unspecified) | Err(_) => None,
-    };
-    let record = InstanceRecord {
-        id: instance_id(&message.id)?,
-        uid: Uid::new(&message.uid),
-        labels: labels(message.labels)?,
-        max_sessions: message.max_sessions,
-        durability: field(durability, "durability")?,
-        created: Timestamp::from_micros(message.created_us),
-        updated: Timestamp::from_micros(message.updated_us),
-        floor: floor(message.floor_revision, message.floor_sesid),
-        resting: field(resting, "resting")?,
-        ended: Revision::new(message.ended_revision),
-    };
-    Ok((record, message.generation))
 }
 
 /// The name of an instance.

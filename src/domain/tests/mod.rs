@@ -93,6 +93,8 @@ impl World {
             floor,
             resting: Resting::Ready,
             ended: Revision::ZERO,
+            created_by: None,
+            replays: Default::default(),
         });
         instance.phase = Phase::Ready;
         Self { instance, folded: SessionTable::above(floor), changes: Vec::new(), now: 0 }

@@ -118,6 +118,8 @@ fn describe(record: &InstanceRecord, table: &SessionTable, text: &mut String) {
         floor,
         resting,
         ended,
+        created_by: _,
+        replays: _,
     } = record;
     let labels: Vec<_> = labels.iter().collect();
     writeln!(

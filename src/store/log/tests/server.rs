@@ -314,6 +314,8 @@ pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> Instan
         floor,
         resting: Resting::Ready,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     }
 }
 
