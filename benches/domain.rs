@@ -63,6 +63,8 @@ fn instance(sessions: u64) -> (Instance, Stamp) {
         floor: Floor::default(),
         resting: Resting::Ready,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     });
     instance.phase = Phase::Ready;
     let stamp = Stamp {

@@ -80,8 +80,8 @@ fn ready(runtime: &Runtime, count: usize) -> (Engine, InstanceId, Vec<SessionId>
             durability: Durability::default(),
             ready: false,
         };
-        engine.create(wanted).await.expect("the first");
-        engine.initialize(&id).await.expect("memory opens");
+        engine.create(wanted, Asker::once(Principal::anonymous())).await.expect("the first");
+        engine.initialize(&id, Asker::once(Principal::anonymous())).await.expect("memory opens");
         let mut sessions = Vec::new();
         for _ in 0..count {
             let begin = BeginSession { labels: Labels::default() };

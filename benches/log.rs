@@ -137,7 +137,7 @@ fn through_the_log(waiters: usize, seconds: u64) -> (f64, f64) {
             durability: Durability::Flush,
             ready: true,
         };
-        engine.create(wanted).await.expect("the first");
+        engine.create(wanted, Asker::once(Principal::anonymous())).await.expect("the first");
         let done = Arc::new(AtomicU64::new(0));
         for _ in 0..waiters {
             let begin = BeginSession { labels: Labels::default() };
@@ -330,6 +330,8 @@ fn record(id: &str) -> InstanceRecord {
         floor: Floor::default(),
         resting: Resting::Ready,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     }
 }
 

@@ -105,7 +105,7 @@ impl World {
                 durability: Durability::default(),
                 ready: true,
             };
-            engine.create(wanted).await.expect("the first");
+            engine.create(wanted, Asker::once(Principal::anonymous())).await.expect("the first");
             let mut sessions = Vec::new();
             for _ in 0..CALLERS {
                 let begin = BeginSession { labels: Labels::default() };

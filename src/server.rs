@@ -27,14 +27,14 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::domain::id::{InstanceId, Labels};
+use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{
     CLOSE_SECONDS_MAX, INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX,
     RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
 };
 use crate::domain::refusal::Refusal;
-use crate::engine::{Engine, NewInstance, Settings, Unanswered};
+use crate::engine::{Asker, Engine, NewInstance, Settings, Unanswered};
 use crate::proto;
 use crate::proto::api::error_service_server::ErrorServiceServer;
 use crate::proto::api::instance_service_server::InstanceServiceServer;
@@ -245,7 +245,7 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
                 ready: true,
             };
             let unready = |refusal: Unanswered<_>| ServerError::DefaultInstance(refusal.jet_err());
-            engine.create(main).await.map_err(unready)?;
+            engine.create(main, Asker::once(Principal::anonymous())).await.map_err(unready)?;
         }
     }
     Ok(engine)

@@ -11,6 +11,7 @@ use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::{NAMED_SESSIONS_MAX, STAGGER_SECONDS_MAX};
 use crate::domain::queue::Queue;
 use crate::domain::refusal::{Blocking, Facts, Quota, Refusal};
+use crate::domain::replay::{Replay, Replays};
 use crate::domain::request::{Made, Repeatable, Request};
 use crate::domain::session::{Binding, LeaseView, Session, SessionView};
 use crate::domain::table::{Floor, SessionTable};
@@ -41,6 +42,10 @@ pub struct InstanceRecord {
     /// The change by which the last terminate that is over ended all sessions. A history that ends with
     /// a later one is that of a terminate which the end of the process cut off.
     pub ended: Revision,
+    /// The request that created it, if that can come again.
+    pub created_by: Option<Box<Replay>>,
+    /// What later calls on it answered, for when they come again.
+    pub replays: Replays,
 }
 
 impl InstanceRecord {
@@ -65,6 +70,8 @@ impl InstanceRecord {
             floor,
             resting: Resting::Created,
             ended: Revision::ZERO,
+            created_by: None,
+            replays: Replays::default(),
         }
     }
 }
@@ -189,6 +196,10 @@ impl Instance {
         stamp: &Stamp,
     ) -> Result<Option<A>, Refused<R>> {
         self.phase.admit(Admission::LetsGo)?;
+        if self.record.replays.find(&stamp.by, request, stamp.now) != Ok(None) {
+            // A call on the instance itself had it.
+            return Err(Refused::RequestIdReused);
+        }
         match self.table.retries().find(&stamp.by, &request.id, stamp.now) {
             None => Ok(None),
             Some(found) if found.request.body != request.body => Err(Refused::RequestIdReused),

@@ -109,6 +109,26 @@ impl Threads {
         self.known.iter()
     }
 
+    /// The leases of threads after `after`, in order.
+    pub fn leases_after(&self, after: Bound<&Owner>) -> impl Iterator<Item = (&Owner, Lease)> {
+        let known = self.known.range::<Owner, _>((after, Bound::Unbounded));
+        known.filter_map(|(owner, thread)| Some((owner, thread.lease?)))
+    }
+
+    /// How many losses are remembered.
+    pub fn losses(&self) -> usize {
+        self.known.values().map(|thread| thread.losses.len()).sum()
+    }
+
+    /// What threads lost, in the order in which it came, without the first `from` places. A place may be
+    /// empty: that of a loss which its thread is told no more because it lost too much since.
+    pub fn losses_from(&self, from: usize) -> impl Iterator<Item = Option<(&Owner, &Loss)>> {
+        self.order.range(from.min(self.order.len())..).map(|(owner, token)| {
+            let losses = &self.known.get(owner)?.losses;
+            Some((owner, losses.iter().find(|loss| loss.token == *token)?))
+        })
+    }
+
     /// The shortest length of a lease that starts no longer lengthen.
     pub fn shortest_unforgiven(&self) -> Option<Duration> {
         let leases = self.known.values().filter_map(|thread| thread.lease);
@@ -203,6 +223,18 @@ impl Threads {
                     thread.losses.pop_front();
                 }
                 self.forget_if_nothing(&oldest);
+            }
+        }
+    }
+
+    /// As after a restore: nobody is told what was lost, and every lease counts as renewed.
+    pub(super) fn restore(&mut self) {
+        self.order.clear();
+        self.known.retain(|_, thread| thread.lease.is_some());
+        for thread in self.known.values_mut() {
+            thread.losses.clear();
+            if let Some(lease) = &mut thread.lease {
+                (lease.since, lease.starts) = (self.served, 0);
             }
         }
     }

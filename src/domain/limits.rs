@@ -9,9 +9,6 @@ pub const INSTANCE_ID_BYTES_MAX: usize = 63;
 /// Longest thread id in bytes: room for host, process and thread, small enough to keep a million.
 pub const THREAD_ID_BYTES_MAX: usize = 128;
 
-/// Longest principal that a session is handed over to, in bytes: a name from a certificate.
-pub const PRINCIPAL_BYTES_MAX: usize = 256;
-
 /// Most labels of an instance or a session: enough to tell pools apart, too few to be a database.
 pub const LABELS_MAX: usize = 8;
 
@@ -25,6 +22,10 @@ pub const UNUSED_OWNERS_MIN: usize = 1_024;
 /// Longest reason of a forced change in bytes: a sentence, not a report.
 pub const REASON_BYTES_MAX: usize = 256;
 
+/// Longest name of a principal in bytes: a URI of SPIFFE or a DNS name with room to spare. Whoever
+/// authenticates sees to it.
+pub const PRINCIPAL_BYTES_MAX: usize = 256;
+
 /// Longest `request_id` in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -32,8 +33,12 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 pub const RETRY_WINDOW_SECONDS: u64 = 15 * 60;
 
 /// Answers that are kept for retries, per principal and instance; the oldest goes first. Each takes some
-/// 250 bytes.
+/// 250 bytes, also one that is a thousand sessions.
 pub const RETRY_ANSWERS_MAX: usize = 1_048_576;
+
+/// Answers that the record of an instance keeps for retries of calls on the instance itself; the oldest goes
+/// first. Such calls are rare, and with the longest names this many take half of what a record may take.
+pub const REPLAYS_MAX: usize = 64;
 
 /// The shortest lease, in seconds: a renewal must have time to be lost and sent again.
 pub const LEASE_SECONDS_MIN: u64 = 1;
@@ -188,13 +193,27 @@ pub const OWNER_QUEUE_MAX: usize = 4_096;
 /// Calls decided into one batch at most: bounds the size of a store's frame and the time to answer.
 pub const BATCH_CALLS_MAX: usize = 1_024;
 
-/// Changes decided into one batch before it is committed although calls wait: with the longest names
-/// and labels some 8 MiB, half of what a frame of the log may hold.
+/// Changes decided into one batch before it is committed although calls wait: so many that committing
+/// them costs more than beginning a batch, and few enough that they fit into a frame of the log together
+/// with those of the call that comes last.
 pub const BATCH_CHANGES_MAX: usize = 4_096;
+
+/// Changes that one call makes at most, with those by which it gives what it has freed to calls that wait:
+/// a thousand sessions that begin, each set at once by somebody who waited, who gets a lease.
+pub const CALL_CHANGES_MAX: usize = 3 * BATCH_BEGIN_MAX as usize;
+
+/// What a change takes in a frame of the log at most, in bytes: eight labels and every name as long as
+/// it may be make some 1,400, and two requests that were answered 720 more where there are no labels.
+pub const CHANGE_BYTES_MAX: usize = 2 * 1024;
 
 /// Largest frame of the log, in bytes: room for the largest batch, and a bound on what is allocated
 /// because a damaged file says so.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const _: () = assert!(
+    (BATCH_CHANGES_MAX + CALL_CHANGES_MAX) * CHANGE_BYTES_MAX + 1024 <= FRAME_BYTES_MAX,
+    "the largest batch fits into a frame",
+);
 
 /// Largest file that holds the record of an instance, in bytes.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
@@ -228,7 +247,7 @@ pub const LAZY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const EPOCHS_SKIPPED: u16 = 1_024;
 
 /// The newest format of logs, snapshots and backups that this release reads, and the one it writes.
-pub const LOG_FORMAT: u32 = 1;
+pub const LOG_FORMAT: u32 = 2;
 
 /// Largest chunk of a backup in bytes: one frame, well below what any gRPC client takes.
 pub const BACKUP_CHUNK_BYTES_MAX: usize = 32 * 1024;
@@ -236,9 +255,9 @@ pub const BACKUP_CHUNK_BYTES_MAX: usize = 32 * 1024;
 /// Owners that a snapshot lists before it begins the list anew: bounds what either side keeps.
 pub const OWNERS_LISTED_MAX: usize = 65_536;
 
-/// What a session can take in a snapshot at most, in bytes: eight labels and two owners with the
-/// longest names, and room to spare.
-pub const SESSION_BYTES_MAX: usize = 8 * 1024;
+/// What a session or an answer can take in a snapshot at most, in bytes: eight labels, three owners, a
+/// principal and a reason, all as long as they may be, are half of it.
+pub const ITEM_BYTES_MAX: usize = 8 * 1024;
 
 /// How long an answer of an instance whose durability is LAZY may be ahead of its sync, in
 /// milliseconds: what a power loss or a kill can take back at most.

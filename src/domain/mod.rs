@@ -34,6 +34,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod queue;
 pub mod refusal;
+pub mod replay;
 pub mod request;
 pub mod session;
 pub mod table;

@@ -10,9 +10,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::id::{Malformed, Principal, Revision};
+use crate::domain::event::{Change, SessionEvent};
+use crate::domain::id::{Labels, Malformed, Principal, Revision, SessionId};
 use crate::domain::limits::REQUEST_ID_BYTES_MAX;
-use crate::domain::session::SessionView;
+use crate::domain::session::{Session, SessionView};
+use crate::domain::time::Timestamp;
 
 /// The name that a client gave to a call. A UUID is kept in sixteen bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,13 +136,65 @@ pub enum Answer {
     /// A session.
     Session(Box<SessionView>),
     /// Sessions that began together.
-    Sessions(Vec<SessionView>),
+    Sessions(Box<Begun>),
     /// A revision: that of a reset, or a fencing token.
     Revision(Revision),
     /// A transaction level.
     Level(u8),
     /// That it was done.
     Done,
+}
+
+/// Sessions that one call began. They are alike but for their numbers and revisions, which follow each
+/// other, so a thousand of them are kept as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// The number of the first.
+    pub first: SessionId,
+    /// The revision of the first.
+    pub revision: Revision,
+    /// How many there are.
+    pub count: u32,
+    /// How people find them.
+    pub labels: Labels,
+    /// When they began.
+    pub created: Timestamp,
+}
+
+impl Begun {
+    /// So many sessions, the last of which began with this change. Nothing if that cannot be.
+    pub fn up_to(change: &Change, count: u32) -> Option<Self> {
+        let SessionEvent::Began { session, labels } = &change.event else {
+            return None;
+        };
+        let before = u64::from(count.checked_sub(1)?);
+        Some(Self {
+            first: SessionId::new(session.get().checked_sub(before)?)?,
+            revision: change.revision.get().checked_sub(before).map(Revision::new)?,
+            count,
+            labels: labels.clone(),
+            created: change.time,
+        })
+    }
+
+    /// The number and the revision of the last; nothing if there are no such numbers.
+    pub fn last(&self) -> Option<(SessionId, Revision)> {
+        let before = u64::from(self.count.checked_sub(1)?);
+        let id = self.first.get().checked_add(before).and_then(SessionId::new)?;
+        Some((id, self.revision.get().checked_add(before).map(Revision::new)?))
+    }
+
+    /// The sessions as they were answered.
+    pub fn views(&self) -> Vec<SessionView> {
+        let numbers = self.first.get()..;
+        let both = numbers.zip(self.revision.get()..).take(self.count as usize);
+        let session = |(id, revision)| {
+            let (labels, revision) = (self.labels.clone(), Revision::new(revision));
+            let session = Session::new(SessionId::new(id)?, labels, self.created, revision);
+            Some(SessionView { session, waiters: 0, lease: None })
+        };
+        both.filter_map(session).collect()
+    }
 }
 
 /// An answer of a call that changes something.
@@ -173,7 +227,7 @@ impl Repeatable for Vec<SessionView> {
 
     fn repeated(answer: &Answer) -> Option<Self> {
         match answer {
-            Answer::Sessions(views) => Some(views.clone()),
+            Answer::Sessions(begun) => Some(begun.views()),
             Answer::Session(_) | Answer::Revision(_) | Answer::Level(_) | Answer::Done => None,
         }
     }

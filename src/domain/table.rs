@@ -25,9 +25,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::domain::event::{Change, HowReset, SessionEvent};
-use crate::domain::id::{Labels, Owner, Revision, SessionId};
+use crate::domain::id::{Labels, Owner, Principal, Revision, SessionId};
 use crate::domain::lease::{Loss, LossCause, Threads};
-use crate::domain::request::{Answer, AnswerKind, Made};
+use crate::domain::request::{Answer, AnswerKind, Begun, Made};
 use crate::domain::session::{
     Binding, Context, HowLost, LeaseView, Lost, Session, SessionView, Transaction,
 };
@@ -62,6 +62,17 @@ pub struct SessionTable {
     retries: Retries,
 }
 
+/// All that a table remembers beside its numbers.
+#[derive(Debug)]
+pub struct Parts<Sessions, Answers> {
+    /// The sessions.
+    pub sessions: Sessions,
+    /// What is remembered of threads.
+    pub threads: Arc<Threads>,
+    /// The answers that are kept for retries.
+    pub answers: Answers,
+}
+
 impl SessionTable {
     /// No sessions, numbers beginning above `floor`.
     pub fn above(floor: Floor) -> Self {
@@ -88,7 +99,8 @@ impl SessionTable {
     pub fn load(&mut self, session: Session) -> bool {
         let known = self.issued.contains(session.id.get())
             && session.revision <= self.revision
-            && session.binding().is_none_or(|binding| binding.token <= self.revision);
+            && session.binding().is_none_or(|binding| binding.token <= self.revision)
+            && session.lost().is_none_or(|lost| lost.token <= self.revision);
         let last = self.pages.last_key_value().and_then(|(_, page)| page.last());
         if !known || last.is_some_and(|last| last.id >= session.id) {
             return false;
@@ -180,10 +192,28 @@ impl SessionTable {
         self.pages.range(Page::of(after)..).flat_map(move |(_, page)| page.above(after))
     }
 
-    /// All sessions in the order of their numbers, letting go of each page before the next: whoever
-    /// writes a copy down gives back what only the copy still had, on the way.
-    pub fn into_sessions(self) -> impl Iterator<Item = Session> {
-        self.pages.into_values().flat_map(|page| Arc::unwrap_or_clone(page).into_sessions())
+    /// All that the table remembers, to be written down by whoever has a copy of it.
+    ///
+    /// Sessions come in the order of their numbers and answers with the oldest of each principal first,
+    /// and both let go of each page before the next: what only the copy still had is given back on the
+    /// way.
+    pub fn into_parts(
+        self,
+    ) -> Parts<impl Iterator<Item = Session>, impl Iterator<Item = (Principal, Remembered)>> {
+        let pages = self.pages.into_values();
+        Parts {
+            sessions: pages.flat_map(|page| Arc::unwrap_or_clone(page).into_sessions()),
+            threads: self.threads,
+            answers: self.retries.into_answers(),
+        }
+    }
+
+    /// Becomes what a restored instance begins with, above `floor`. Nobody repeats here what was asked
+    /// elsewhere, or is told what was lost there, and every lease counts as renewed.
+    pub fn restore(&mut self, floor: Floor) {
+        self.retries = Retries::default();
+        self.threads_mut().restore();
+        self.raise(floor);
     }
 
     /// How many sessions a thread holds.
@@ -387,13 +417,10 @@ impl SessionTable {
                     ttl.zip(lease_remaining).map(|(ttl, remaining)| LeaseView { ttl, remaining });
                 Answer::Session(Box::new(SessionView { session, waiters, lease }))
             }
-            AnswerKind::Sessions(count) => {
-                let last = change.event.session().map_or(0, SessionId::get);
-                let before = SessionId::new(last.saturating_sub(u64::from(count)));
-                let begun = self.after(before).take(count as usize).cloned();
-                let view = |session| SessionView { session, waiters: 0, lease: None };
-                Answer::Sessions(begun.map(view).collect())
-            }
+            AnswerKind::Sessions(count) => match Begun::up_to(change, count) {
+                Some(begun) => Answer::Sessions(Box::new(begun)),
+                None => return,
+            },
             AnswerKind::Revision => Answer::Revision(change.revision),
             AnswerKind::Level => {
                 let session = change.event.session().and_then(|id| self.session(id));

@@ -44,7 +44,7 @@ pub struct Piece {
 impl Backup {
     pub(super) fn new(engine: Engine, begun: Begun) -> Self {
         let Begun { about, table, ended } = begun;
-        Self { engine, encoder: Encoder::new(about, table), ended: Some(ended) }
+        Self { engine, encoder: Encoder::backup(about, table), ended: Some(ended) }
     }
 
     /// The next piece; nothing after the last one. After an error there is none. Made only now, and
@@ -99,7 +99,7 @@ impl Upload {
         uploaded: oneshot::Sender<Uploaded>,
         answer: oneshot::Receiver<Result<InstanceView, Unanswered<RestoreRefusal>>>,
     ) -> Self {
-        let decoder = Decoder::new(max_sessions.into());
+        let decoder = Decoder::of_backup(max_sessions.into());
         Self { decoder, max_sessions, broken: None, progress, uploaded, answer }
     }
 

@@ -51,6 +51,7 @@ use crate::domain::instance::{
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::refusal::{Facts, Refusal, Retry};
+use crate::domain::replay::Replays;
 use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 pub use crate::engine::ask::Asker;
@@ -147,6 +148,8 @@ pub enum Unanswered<R> {
         /// How long the phase should still take.
         over_in: Duration,
     },
+    /// Another call had this request id.
+    RequestIdReused,
 }
 
 impl<R: Refusal> Refusal for Unanswered<R> {
@@ -155,6 +158,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
             Self::NoSuchInstance => JetErr::InvalidInstance,
             Self::ShuttingDown => PhaseRefusal::Draining.jet_err(),
             Self::Refused(refusal) | Self::NotYet { refusal, .. } => refusal.jet_err(),
+            Self::RequestIdReused => Refused::<Infallible>::RequestIdReused.jet_err(),
         }
     }
 
@@ -166,6 +170,7 @@ impl<R: Refusal> Refusal for Unanswered<R> {
             Self::NotYet { refusal, over_in } => {
                 Facts { retry: Retry::After(*over_in), ..refusal.facts() }
             }
+            Self::RequestIdReused => Refused::<Infallible>::RequestIdReused.facts(),
         }
     }
 }
@@ -246,10 +251,11 @@ impl Engine {
     pub async fn create(
         &self,
         wanted: NewInstance,
+        asker: Asker,
     ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
         let ready = wanted.ready.then(|| wanted.id.clone());
         let (reply, answer) = oneshot::channel();
-        let message = registrar::Message::Create(wanted, reply);
+        let message = registrar::Message::Create(wanted, asker, reply);
         if self.shared.registrar.send(message).await.is_err() {
             return Err(Unanswered::ShuttingDown);
         }
@@ -308,8 +314,9 @@ impl Engine {
     pub async fn initialize(
         &self,
         id: &InstanceId,
+        asker: Asker,
     ) -> Result<InstanceView, Unanswered<InitializeRefusal>> {
-        self.lifecycle(id, |reply| Message::Initialize(Some(reply))).await
+        self.change(id, |reply| Message::Initialize(Some((asker, reply)))).await
     }
 
     /// `JetStopServiceInstance2`, and our way back from it.
@@ -317,8 +324,9 @@ impl Engine {
         &self,
         id: &InstanceId,
         resume: bool,
+        asker: Asker,
     ) -> Result<InstanceView, Unanswered<PhaseRefusal>> {
-        self.lifecycle(id, |reply| Message::Stop { resume, reply }).await
+        self.change(id, |reply| Message::Stop { resume, asker, reply }).await
     }
 
     /// `JetTerm2`: answers when the instance is terminated, or has failed to be.
@@ -326,8 +334,9 @@ impl Engine {
         &self,
         id: &InstanceId,
         mode: TerminateMode,
+        asker: Asker,
     ) -> Result<InstanceView, Unanswered<TerminateRefusal>> {
-        self.lifecycle(id, |reply| Message::Terminate { mode, reply }).await
+        self.change(id, |reply| Message::Terminate { mode, asker, reply }).await
     }
 
     /// `JetBackupInstance`: the sessions as they are now, piece by piece.
@@ -403,6 +412,25 @@ impl Engine {
         for closed in closing {
             // An owner that ends without a word has ended all the same.
             closed.await.unwrap_or(());
+        }
+    }
+
+    /// Asks an owner to move its instance to another phase.
+    async fn change<R>(
+        &self,
+        id: &InstanceId,
+        message: impl FnOnce(oneshot::Sender<Result<InstanceView, Unanswered<R>>>) -> Message,
+    ) -> Result<InstanceView, Unanswered<R>>
+    where
+        R: Refusal + From<PhaseRefusal>,
+    {
+        let handle = self.handle(id)?;
+        let (reply, answer) = oneshot::channel();
+        let sent = handle.owner.send(message(reply)).await.is_ok();
+        match answer.await {
+            Ok(Err(Unanswered::Refused(refusal))) if sent => Err(self.refused(&handle, refusal)),
+            Ok(result) if sent => result,
+            Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }
 
@@ -487,5 +515,7 @@ fn new_record(
         floor,
         resting: if wanted.ready { Resting::Ready } else { Resting::Created },
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Replays::default(),
     }
 }

@@ -14,11 +14,12 @@ use crate::domain::instance::{self, CreateRefusal, Instance, InstanceRecord, Res
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
-use crate::domain::table::Floor;
+use crate::domain::replay::{Replay, Reused};
+use crate::domain::table::{Floor, SessionTable};
 use crate::engine::owner::{self, Owner};
 use crate::engine::sessions::ring::Ring;
 use crate::engine::watch::InstanceView;
-use crate::engine::{Environment, Handle, NewInstance, Shared, Unanswered, new_record};
+use crate::engine::{Asker, Environment, Handle, NewInstance, Shared, Unanswered, new_record};
 use crate::store::{Store, StoreError, with_causes};
 
 pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
@@ -26,7 +27,7 @@ pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 /// What the registrar can be asked.
 #[derive(Debug)]
 pub(super) enum Message {
-    Create(NewInstance, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
+    Create(NewInstance, Asker, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
     Delete(InstanceId, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
     /// Begins an epoch that nobody has used and that is above these numbers too.
     Raise(Floor, oneshot::Sender<Result<Floor, RestoreRefusal>>),
@@ -40,6 +41,8 @@ pub(super) struct Registrar<S: Store> {
     /// Weak, because the engine ends when its last handle goes, not when its own tasks do.
     shared: Weak<Shared>,
     floor: Floor,
+    /// Instances that were created by requests that may come again, as they were then.
+    created: Vec<InstanceRecord>,
 }
 
 impl<S: Store> Registrar<S> {
@@ -51,7 +54,9 @@ impl<S: Store> Registrar<S> {
         inbox: mpsc::Receiver<Message>,
     ) -> Result<(), StoreError> {
         let catalog = store.load().await?;
-        let registrar = Self { store, environment, shared, floor: catalog.floor };
+        let created = catalog.instances.iter().filter(|record| record.created_by.is_some());
+        let created = created.cloned().collect();
+        let registrar = Self { store, environment, shared, floor: catalog.floor, created };
         for (id, error) in catalog.damaged {
             registrar.register_damaged(id, &error);
         }
@@ -65,9 +70,9 @@ impl<S: Store> Registrar<S> {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         while let Some(message) = inbox.recv().await {
             match message {
-                Message::Create(wanted, reply) => {
+                Message::Create(wanted, asker, reply) => {
                     // A panic of the store must not take the registrar with it.
-                    let create = AssertUnwindSafe(self.create(wanted)).catch_unwind();
+                    let create = AssertUnwindSafe(self.create(wanted, asker)).catch_unwind();
                     let result = create.await.unwrap_or_else(|panic| {
                         Err(self.unavailable(JetErr::InternalError, owner::panic_message(&*panic)))
                     });
@@ -97,23 +102,54 @@ impl<S: Store> Registrar<S> {
         }
     }
 
-    async fn create(&self, wanted: NewInstance) -> Result<InstanceView, Unanswered<CreateRefusal>> {
+    async fn create(
+        &mut self,
+        wanted: NewInstance,
+        asker: Asker,
+    ) -> Result<InstanceView, Unanswered<CreateRefusal>> {
         let Some(shared) = self.shared.upgrade() else {
             return Err(Unanswered::ShuttingDown);
         };
+        let repeated = self.repeated(&asker);
+        if let Some(view) = repeated.map_err(|Reused| Unanswered::RequestIdReused)? {
+            return Ok(view);
+        }
         {
             let instances = shared.instances.read().unwrap_or_else(PoisonError::into_inner);
             let taken = instances.contains_key(&wanted.id);
             instance::create(instances.len(), shared.settings.max_instances, taken)
                 .map_err(Unanswered::Refused)?;
         }
-        let record = new_record(wanted, shared.settings, self.floor, &*self.environment);
+        let mut record = new_record(wanted, shared.settings, self.floor, &*self.environment);
+        let answer = owner::answered(&record, &SessionTable::above(record.floor));
+        let (by, time) = (asker.by, record.created);
+        let kept = asker.request.map(|request| Box::new(Replay { by, request, time, answer }));
+        record.created_by = kept;
         let created = self.store.create(&record).await;
         created.map_err(|error| self.unavailable(error.error, with_causes(&error)))?;
         tracing::info!(instance = %record.id, "instance created");
+        self.created.extend(record.created_by.is_some().then(|| record.clone()));
         let handle = self.register(Instance::created(record)).ok_or(Unanswered::ShuttingDown)?;
         let view = handle.view.borrow().clone();
         Ok(view)
+    }
+
+    /// What this request was answered when it created an instance. Those that are too old are forgotten.
+    fn repeated(&mut self, asker: &Asker) -> Result<Option<InstanceView>, Reused> {
+        let now = self.environment.now();
+        let replay = |record: &InstanceRecord| record.created_by.clone();
+        self.created.retain(|record| replay(record).is_some_and(|made| !made.is_too_old(now)));
+        let Some(request) = &asker.request else {
+            return Ok(None);
+        };
+        for record in &self.created {
+            if let Some(made) = &record.created_by
+                && made.answers(&asker.by, request, now)?
+            {
+                return Ok(Some(InstanceView::repeated(record, &made.answer)));
+            }
+        }
+        Ok(None)
     }
 
     async fn raise(&mut self, above: Floor) -> Result<Floor, RestoreRefusal> {

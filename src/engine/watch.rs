@@ -14,9 +14,10 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{StreamExt, StreamMap};
 
 use crate::domain::id::{InstanceId, Revision, Uid};
-use crate::domain::instance::{Instance, InstanceRecord};
+use crate::domain::instance::{Instance, InstanceRecord, Resting};
 use crate::domain::lifecycle::Phase;
 use crate::domain::limits::WATCH_COUNTS_EVERY_MS;
+use crate::domain::replay::Answered;
 use crate::domain::table::SessionTable;
 use crate::domain::time::{Timestamp, remaining};
 use crate::engine::Engine;
@@ -41,7 +42,7 @@ pub struct InstanceView {
 impl InstanceView {
     pub(super) fn of(instance: &Instance) -> Self {
         let mut view = Self {
-            record: instance.record.clone(),
+            record: instance.record.shown(),
             phase: instance.phase.clone(),
             session_count: 0,
             bound_count: 0,
@@ -50,6 +51,22 @@ impl InstanceView {
         };
         view.count(&instance.table);
         view
+    }
+
+    /// What a call on this instance answered that is made once more.
+    pub(super) fn repeated(record: &InstanceRecord, answered: &Answered) -> Self {
+        Self {
+            record: record.as_answered(answered),
+            phase: match answered.resting {
+                Resting::Created => Phase::Created,
+                Resting::Ready => Phase::Ready,
+                Resting::Stopped => Phase::Stopped,
+            },
+            session_count: answered.session_count as usize,
+            bound_count: answered.bound_count as usize,
+            revision: answered.revision,
+            progress: 0,
+        }
     }
 
     /// Takes over what a committed batch changed.
@@ -61,7 +78,7 @@ impl InstanceView {
 
     /// Takes over a new phase. What a failed instance holds is not known.
     pub(super) fn enter(&mut self, instance: &Instance) {
-        self.record = instance.record.clone();
+        self.record = instance.record.shown();
         self.phase = instance.phase.clone();
         self.progress = 0;
         match instance.phase {

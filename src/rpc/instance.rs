@@ -93,7 +93,7 @@ impl InstanceService for Instances {
         request: Request<pb::CreateInstanceRequest>,
     ) -> Result<Response<pb::CreateInstanceResponse>, Status> {
         let (wanted, caller) = parse(request)?;
-        let view = answered(self.engine.create(wanted).await, &caller.about)?;
+        let view = answered(self.engine.create(wanted, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::CreateInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -148,7 +148,7 @@ impl InstanceService for Instances {
         request: Request<pb::InitializeInstanceRequest>,
     ) -> Result<Response<pb::InitializeInstanceResponse>, Status> {
         let (OfInstance(id), caller) = parse(request)?;
-        let view = answered(self.engine.initialize(&id).await, &caller.about)?;
+        let view = answered(self.engine.initialize(&id, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::InitializeInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -157,7 +157,7 @@ impl InstanceService for Instances {
         request: Request<pb::StopInstanceRequest>,
     ) -> Result<Response<pb::StopInstanceResponse>, Status> {
         let (StopCommand { id, resume }, caller) = parse(request)?;
-        let view = answered(self.engine.stop(&id, resume).await, &caller.about)?;
+        let view = answered(self.engine.stop(&id, resume, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::StopInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -166,7 +166,7 @@ impl InstanceService for Instances {
         request: Request<pb::TerminateInstanceRequest>,
     ) -> Result<Response<pb::TerminateInstanceResponse>, Status> {
         let (TerminateCommand { id, mode }, caller) = parse(request)?;
-        let view = answered(self.engine.terminate(&id, mode).await, &caller.about)?;
+        let view = answered(self.engine.terminate(&id, mode, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
     }
 

@@ -2,12 +2,14 @@
 //! [`check`].
 
 use std::future::Future;
+use std::time::Duration;
 
-use crate::domain::event::{Change, SessionEvent};
+use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
+use crate::domain::request::{Answer, AnswerKind, Fingerprint, Made, Request};
 use crate::domain::table::{Floor, SessionTable};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 use crate::store::{Changes, CommitError, History, Journal, NoHistory, Past, Progress, Store};
 
 /// Checks one backend; `fresh` makes an empty store of it each time.
@@ -24,6 +26,7 @@ pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F
     numbers_begin_above_the_floor(fresh().await).await;
     replacing_changes_record_and_sessions_together(fresh().await).await;
     the_past_is_told_exactly_or_not_at_all(fresh().await).await;
+    leases_losses_and_answers_are_given_back(fresh().await).await;
 }
 
 async fn an_empty_store_remembers_nothing(store: impl Store) {
@@ -221,6 +224,72 @@ async fn rest(changes: &mut dyn Changes) -> Vec<Change> {
     }
 }
 
+/// So often that every backend which writes its state down from time to time has done so.
+async fn leases_losses_and_answers_are_given_back(store: impl Store) {
+    let mut journal = created(&store, "a").await;
+    let mut table = SessionTable::default();
+    for n in 0..60 {
+        for batch in [begin_and_set(table.revision().get() + 1, 3 * n + 1).to_vec(), owned(n)] {
+            let next = table.revision().next().get();
+            let changes: Vec<_> = (next..)
+                .zip(batch)
+                .map(|(revision, change)| Change { revision: Revision::new(revision), ..change })
+                .collect();
+            journal.commit(&changes).await.unwrap();
+            changes.iter().for_each(|change| table.apply(change));
+            journal.settle(&table);
+        }
+    }
+    journal.close().await.unwrap();
+
+    let (mut journal, found) = reopened(&store, "a").await;
+    assert_eq!(found, table);
+    assert_eq!((found.threads().leases(), found.threads().losses()), (60, 60));
+    assert!(found.session(SessionId::new(1).unwrap()).unwrap().abandoned());
+    let answer = |n: u32| {
+        let id = format!("request-{n}").parse().unwrap();
+        let kept = found.retries().find(&Principal::anonymous(), &id, Timestamp::from_micros(3));
+        kept.map(|kept| kept.answer.clone())
+    };
+    for n in 0..60 {
+        let Some(Answer::Sessions(begun)) = answer(n) else { panic!("{n}") };
+        assert_eq!(begun.views().len(), 2);
+    }
+    assert_eq!(answer(60), None);
+
+    // The end of all sessions is that of leases, and of nobody's answer.
+    let end = change(table.revision().get() + 1, SessionEvent::AllEnded);
+    journal.commit(std::slice::from_ref(&end)).await.unwrap();
+    table.apply(&end);
+    journal.close().await.unwrap();
+    let (_, found) = reopened(&store, "a").await;
+    assert_eq!(found, table);
+    assert_eq!((found.threads().leases(), found.retries().len()), (0, 60));
+}
+
+/// A thread comes to have a lease and loses a session, and two sessions begin with one call.
+fn owned(n: u64) -> Vec<Change> {
+    let thread = format!("thread-{n}").parse().unwrap();
+    let owner = Owner::new(Principal::anonymous(), thread);
+    let (ttl, since) = (Duration::from_secs(30), Served::from_micros(n));
+    let session = |nth| SessionId::new(3 * n + nth).unwrap();
+    let began = |nth| SessionEvent::Began { session: session(nth), labels: Labels::default() };
+    let mut changes: Vec<_> = [
+        SessionEvent::LeaseSet { owner: owner.clone(), ttl, since },
+        SessionEvent::ContextTransferred { session: session(1), to: owner },
+        SessionEvent::ContextReset { session: session(1), how: HowReset::LeaseExpired },
+        began(2),
+        began(3),
+    ]
+    .map(|event| change(0, event))
+    .into();
+    let id = format!("request-{n}").parse().unwrap();
+    let request = Request { id, body: Fingerprint::new(n) };
+    let answer = AnswerKind::Sessions(2);
+    changes[4].made.push(Made { by: Principal::anonymous(), request, answer });
+    changes
+}
+
 async fn created<S: Store>(store: &S, id: &str) -> S::Journal {
     store.create(&record(id)).await.unwrap();
     reopened(store, id).await.0
@@ -246,6 +315,8 @@ pub(crate) fn record(id: &str) -> InstanceRecord {
         floor: Floor::default(),
         resting: Resting::Created,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     }
 }
 

@@ -24,6 +24,9 @@ pub const HEADER_BYTES: usize = 36;
 /// Frames begin at multiples of this, so a search for frames has few places to look.
 pub const ALIGNMENT: usize = 8;
 
+/// The longest payload.
+pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES - ALIGNMENT;
+
 /// Where the checksum is: after everything else in the header.
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
@@ -48,17 +51,31 @@ pub enum Kind {
     Instance = 8,
     /// The floor of the directory.
     Floor = 9,
+    /// Leases and losses of threads, in a snapshot.
+    Threads = 10,
+    /// Answers of a snapshot that are kept for retries.
+    Answers = 11,
 }
 
 impl Kind {
+    /// All of them.
+    pub(super) const ALL: [Self; 11] = [
+        Self::Segment,
+        Self::Changes,
+        Self::Numbers,
+        Self::Seal,
+        Self::Snapshot,
+        Self::Sessions,
+        Self::SnapshotEnd,
+        Self::Instance,
+        Self::Floor,
+        Self::Threads,
+        Self::Answers,
+    ];
+
     /// The kind with this number.
     pub(super) fn of(number: u32) -> Option<Self> {
-        use Kind::{
-            Changes, Floor, Instance, Numbers, Seal, Segment, Sessions, Snapshot, SnapshotEnd,
-        };
-        const ALL: [Kind; 9] =
-            [Segment, Changes, Numbers, Seal, Snapshot, Sessions, SnapshotEnd, Instance, Floor];
-        ALL.into_iter().find(|kind| *kind as u32 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
 }
 
@@ -145,8 +162,7 @@ pub fn read(bytes: &[u8], salt: u32) -> Result<(Frame<'_>, usize), NotAFrame> {
     };
     let length = usize::try_from(u32_at(header, 8)).map_err(|_| NotAFrame::Foreign)?;
     let kind = Kind::of(u32_at(header, 4));
-    let (true, Some(kind), true) =
-        (header.starts_with(&MAGIC), kind, length <= FRAME_BYTES_MAX - HEADER_BYTES - ALIGNMENT)
+    let (true, Some(kind), true) = (header.starts_with(&MAGIC), kind, length <= PAYLOAD_BYTES_MAX)
     else {
         return Err(NotAFrame::Foreign);
     };

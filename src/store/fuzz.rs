@@ -106,7 +106,7 @@ fn framed(mut bytes: &[u8], salt: u32, first: u64) -> Vec<u8> {
     while let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) {
         let number =
             |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|n| header[at + n]));
-        let kind = Kind::of(u32::from(header[4]) % 9 + 1).expect("there are nine");
+        let kind = Kind::ALL[usize::from(header[4]) % Kind::ALL.len()];
         let length = usize::from(header[8]) + 256 * usize::from(header[9] % 16);
         let (payload, behind) = rest.split_at(length.min(rest.len()));
         let header = Header { kind, sequence, revision: number(24), previous };

@@ -2,6 +2,10 @@
 //!
 //! Reading trusts nothing: every value goes through the door that a client's value would go through,
 //! and a message that says something impossible is refused as a whole.
+//!
+//! - `instance`: the record of an instance
+
+mod instance;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,15 +14,18 @@ use prost::Message;
 
 use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{
-    ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId, Uid,
+    ContextValue, InstanceId, Labels, Owner, Principal, Reason, Revision, SessionId,
 };
-use crate::domain::instance::{Durability, InstanceRecord, Resting};
-use crate::domain::limits::BATCH_BEGIN_MAX;
-use crate::domain::request::{AnswerKind, Fingerprint, Made, Request};
+use crate::domain::limits::{
+    BATCH_BEGIN_MAX, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, PRINCIPAL_BYTES_MAX,
+};
+use crate::domain::request::{AnswerKind, Begun, Fingerprint, Made, Request};
 use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::Floor;
 use crate::domain::time::{Served, Timestamp};
 use crate::proto::storage as pb;
+
+pub(super) use instance::{read_instance, write_instance};
 
 /// Why a payload is not what its frame says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +40,8 @@ pub enum Undecodable {
 
 type Decoded<T> = Result<T, Undecodable>;
 
-fn field<T>(value: Option<T>, name: &'static str) -> Decoded<T> {
+/// A value that must be there.
+pub(super) fn field<T>(value: Option<T>, name: &'static str) -> Decoded<T> {
     value.ok_or(Undecodable::Field(name))
 }
 
@@ -56,15 +64,29 @@ pub(super) fn read_changes(payload: &[u8], first: Revision) -> Decoded<Vec<Chang
             let next = revision.get().checked_add(1).map(Revision::new);
             revision = field(next, "revision")?;
         }
-        let by = Principal::new(&change.principal);
+        let by = principal(&change.principal)?;
         let made = change.made.into_iter().map(|made| self::made(made, &by));
-        changes.push(Change {
+        let change = Change {
             revision,
             time: Timestamp::from_micros(change.time_us),
             event: event(field(change.event, "event")?)?,
             made: made.collect::<Decoded<_>>()?,
             by,
-        });
+        };
+        // Sessions that were begun by one call end with the change that answers it.
+        let impossible = |made: &Made| match made.answer {
+            AnswerKind::Sessions(count) => {
+                count as usize > n + 1 || Begun::up_to(&change, count).is_none()
+            }
+            AnswerKind::Session { .. }
+            | AnswerKind::Revision
+            | AnswerKind::Level
+            | AnswerKind::Done => false,
+        };
+        if change.made.iter().any(impossible) {
+            return Err(Undecodable::Field("sessions"));
+        }
+        changes.push(change);
     }
     if changes.is_empty() {
         return Err(Undecodable::Field("changes"));
@@ -181,16 +203,14 @@ fn write_made(made: &Made, by: &Principal) -> pb::Made {
 fn made(made: pb::Made, by: &Principal) -> Decoded<Made> {
     use pb::made::Answer;
     Ok(Made {
-        by: if made.principal.is_empty() { by.clone() } else { Principal::new(&made.principal) },
+        by: if made.principal.is_empty() { by.clone() } else { principal(&made.principal)? },
         request: request(&made.request_id, made.body)?,
         answer: match field(made.answer, "answer")? {
             Answer::Session(answer) => AnswerKind::Session {
                 waiters: answer.waiters,
                 lease_remaining: answer.lease_remaining_us.map(Duration::from_micros),
             },
-            Answer::Sessions(count) => {
-                AnswerKind::Sessions(field(Some(count).filter(in_a_batch), "sessions")?)
-            }
+            Answer::Sessions(count) => AnswerKind::Sessions(begun_count(count)?),
             Answer::Revision(pb::AnswerRevision {}) => AnswerKind::Revision,
             Answer::Level(pb::AnswerLevel {}) => AnswerKind::Level,
             Answer::Done(pb::AnswerDone {}) => AnswerKind::Done,
@@ -198,8 +218,17 @@ fn made(made: pb::Made, by: &Principal) -> Decoded<Made> {
     })
 }
 
-fn in_a_batch(count: &u32) -> bool {
-    (1..=BATCH_BEGIN_MAX).contains(count)
+/// How many sessions began together.
+pub(super) fn begun_count(count: u32) -> Decoded<u32> {
+    field(Some(count).filter(|count| (1..=BATCH_BEGIN_MAX).contains(count)), "count")
+}
+
+/// How long a lease is.
+pub(super) fn ttl(micros: u64) -> Decoded<Duration> {
+    let ttl = Duration::from_micros(micros);
+    let (min, max) =
+        (Duration::from_secs(LEASE_SECONDS_MIN), Duration::from_secs(LEASE_SECONDS_MAX));
+    field(Some(ttl).filter(|ttl| (min..=max).contains(ttl)), "ttl")
 }
 
 /// A request.
@@ -241,7 +270,7 @@ fn event(event: pb::change::Event) -> Decoded<SessionEvent> {
         },
         Event::LeaseSet(lease) => SessionEvent::LeaseSet {
             owner: owner(field(lease.owner, "owner")?)?,
-            ttl: Duration::from_micros(lease.ttl_us),
+            ttl: ttl(lease.ttl_us)?,
             since: Served::from_micros(lease.since_us),
         },
         Event::LeaseEnded(lease) => {
@@ -289,7 +318,15 @@ impl From<&Owner> for pb::Owner {
 /// The thread of a principal.
 pub(super) fn owner(owner: pb::Owner) -> Decoded<Owner> {
     let thread = field(owner.thread.parse().ok(), "thread")?;
-    Ok(Owner::new(Principal::new(&owner.principal), thread))
+    Ok(Owner::new(principal(&owner.principal)?, thread))
+}
+
+/// A principal.
+pub(super) fn principal(name: &str) -> Decoded<Principal> {
+    if name.len() > PRINCIPAL_BYTES_MAX {
+        return Err(Undecodable::Field("principal"));
+    }
+    Ok(Principal::new(name))
 }
 
 impl From<&Transaction> for pb::Transaction {
@@ -343,63 +380,6 @@ pub(super) fn labels(messages: Vec<pb::Label>) -> Decoded<Labels> {
     let pairs: BTreeMap<_, _> = messages.into_iter().map(|pair| (pair.key, pair.value)).collect();
     let distinct = pairs.len() == count;
     field(Labels::new(pairs).ok().filter(|_| distinct), "labels")
-}
-
-/// The payload of a frame `instance`; `generation` is the directory that holds the log.
-pub(super) fn write_instance(record: &InstanceRecord, generation: u64, bytes: &mut Vec<u8>) {
-    let message = pb::Instance {
-        id: record.id.as_str().to_owned(),
-        uid: record.uid.as_str().to_owned(),
-        labels: write_labels(&record.labels),
-        max_sessions: record.max_sessions,
-        durability: match record.durability {
-            Durability::Flush => pb::Durability::Flush,
-            Durability::Lazy => pb::Durability::Lazy,
-        }
-        .into(),
-        created_us: record.created.micros(),
-        updated_us: record.updated.micros(),
-        floor_revision: record.floor.revision.get(),
-        floor_sesid: record.floor.sesid,
-        resting: match record.resting {
-            Resting::Created => pb::Resting::Created,
-            Resting::Ready => pb::Resting::Ready,
-            Resting::Stopped => pb::Resting::Stopped,
-        }
-        .into(),
-        generation,
-        ended_revision: record.ended.get(),
-    };
-    bytes.extend_from_slice(&message.encode_to_vec());
-}
-
-/// Reads the payload of a frame `instance`: the record and the directory that holds the log.
-pub(super) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord, u64)> {
-    let message = pb::Instance::decode(payload)?;
-    let durability = match pb::Durability::try_from(message.durability) {
-        Ok(pb::Durability::Flush) => Some(Durability::Flush),
-        Ok(pb::Durability::Lazy) => Some(Durability::Lazy),
-        Ok(pb::Durability::Unspecified) | Err(_) => None,
-    };
-    let resting = match pb::Resting::try_from(message.resting) {
-        Ok(pb::Resting::Created) => Some(Resting::Created),
-        Ok(pb::Resting::Ready) => Some(Resting::Ready),
-        Ok(pb::Resting::Stopped) => Some(Resting::Stopped),
-        Ok(pb::Resting::Unspecified) | Err(_) => None,
-    };
-    let record = InstanceRecord {
-        id: instance_id(&message.id)?,
-        uid: Uid::new(&message.uid),
-        labels: labels(message.labels)?,
-        max_sessions: message.max_sessions,
-        durability: field(durability, "durability")?,
-        created: Timestamp::from_micros(message.created_us),
-        updated: Timestamp::from_micros(message.updated_us),
-        floor: floor(message.floor_revision, message.floor_sesid),
-        resting: field(resting, "resting")?,
-        ended: Revision::new(message.ended_revision),
-    };
-    Ok((record, message.generation))
 }
 
 /// The name of an instance.

@@ -219,7 +219,7 @@ fn a_damaged_log_is_served_again_after_its_loss_is_accepted() {
     assert_eq!(token.trim().parse::<u64>().unwrap(), (1 << 48) + 1, "no token comes twice");
     let info = server.ask(&["server-info", "--json"]);
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-    assert_eq!(info["logFormat"], 1);
+    assert_eq!(info["logFormat"], 2);
     server.end();
 }
 

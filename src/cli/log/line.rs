@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::event::{Change, HowReset, SessionEvent};
 use crate::domain::id::{InstanceId, Labels, Owner, SessionId};
+use crate::domain::request::Made;
 use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::time::{Served, Timestamp};
 use crate::store::log::inspect::dump::{At, Entry};
@@ -36,6 +37,13 @@ pub(super) fn line(id: &InstanceId, at: At, entry: &Entry<'_>) -> (Value, Option
                 let gap = if n == 0 { "  " } else { " " };
                 text.push_str(&format!("{gap}{field}={}", plain(&value)));
                 object[field] = value;
+            }
+            let requests: Vec<_> = change.made.iter().map(|made| request(made, change)).collect();
+            for (text_of, _) in &requests {
+                text.push_str(&format!("  {text_of}"));
+            }
+            if !requests.is_empty() {
+                object["requests"] = requests.into_iter().map(|(_, object)| object).collect();
             }
             return (object, Some(text));
         }
@@ -120,9 +128,10 @@ fn event(change: &Change) -> (&'static str, Vec<(&'static str, Value)>) {
             ("ended", fields)
         }
         SessionEvent::AllEnded => ("all-ended", Vec::new()),
-        SessionEvent::LeaseSet { owner, ttl, since: _ } => {
+        SessionEvent::LeaseSet { owner, ttl, since } => {
             let mut fields = thread(owner, change);
-            fields.push(("ttl", json!(format!("{}s", ttl.as_secs_f64()))));
+            fields.push(("ttl", json!(seconds(*ttl))));
+            fields.push(served(*since));
             ("lease-set", fields)
         }
         SessionEvent::LeaseEnded { owner } => ("lease-ended", thread(owner, change)),
@@ -131,9 +140,30 @@ fn event(change: &Change) -> (&'static str, Vec<(&'static str, Value)>) {
     }
 }
 
+/// A request that a change answers, and whose it is if not that of the caller.
+fn request(made: &Made, change: &Change) -> (String, Value) {
+    let id = made.request.id.to_string();
+    let mut text = format!("request_id={}", word(&id));
+    if made.by != change.by {
+        text.push_str(&format!(" request_of={}", word(made.by.as_str())));
+    }
+    let object = json!({
+        "request_id": id,
+        "principal": made.by.as_str(),
+        "body": format!("{:016x}", made.request.body.get()),
+    });
+    (text, object)
+}
+
 /// The clock of the instance.
 fn served(at: Served) -> (&'static str, Value) {
-    ("served", json!(format!("{:.3}s", Duration::from_micros(at.micros()).as_secs_f64())))
+    ("served", json!(seconds(Duration::from_micros(at.micros()))))
+}
+
+/// A duration as protobuf writes it in JSON.
+fn seconds(duration: Duration) -> String {
+    let (seconds, micros) = (duration.as_secs(), duration.subsec_micros());
+    if micros == 0 { format!("{seconds}s") } else { format!("{seconds}.{micros:06}s") }
 }
 
 /// The session, and its transaction as it is then.
@@ -197,6 +227,7 @@ fn word(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::id::{ContextValue, Principal, Reason, Revision};
+    use crate::domain::request::{AnswerKind, Fingerprint, Request};
     use crate::domain::table::Floor;
 
     fn owner(principal: &str) -> Owner {
@@ -220,17 +251,37 @@ mod tests {
             SessionEvent::ContextReset { session, how: HowReset::ByHolder },
             SessionEvent::Ended { session, forced: "it hung".parse::<Reason>().ok() },
             SessionEvent::AllEnded,
+            SessionEvent::ContextReset { session, how: HowReset::LeaseExpired },
+            SessionEvent::ContextReset {
+                session,
+                how: HowReset::Forced("it\u{301} hung".parse().unwrap()),
+            },
+            SessionEvent::ContextTransferred { session, to: owner("anonymous") },
+            SessionEvent::ContextTransferred { session, to: owner("other") },
+            SessionEvent::LeaseSet {
+                owner: owner("anonymous"),
+                ttl: Duration::from_secs(30),
+                since: Served::from_micros(1_500_000),
+            },
+            SessionEvent::LeaseEnded { owner: owner("other") },
+            SessionEvent::ServingBegan { at: Served::from_micros(60_000_000) },
+            SessionEvent::ServedUntil { at: Served::from_micros(62_000_001) },
         ];
-        let changes: Vec<Change> = (7..)
+        let mut changes: Vec<Change> = (7..)
             .zip(events)
-            .map(|(revision, event)| Change {
-                revision: Revision::new(revision),
-                time: Timestamp::from_micros(1_767_225_600_000_001),
-                by: Principal::anonymous(),
-                event,
-                made: Vec::new(),
+            .map(|(revision, event)| {
+                let time = Timestamp::from_micros(1_767_225_600_000_001);
+                Change::new(Revision::new(revision), time, Principal::anonymous(), event)
             })
             .collect();
+        let made = |id: &str, by: &str| Made {
+            by: Principal::new(by),
+            request: Request { id: id.parse().unwrap(), body: Fingerprint::new(0xC0FFEE) },
+            answer: AnswerKind::Revision,
+        };
+        changes[1].made.push(made("123e4567-e89b-12d3-a456-426614174000", "anonymous"));
+        changes[8].made.push(made("last", "anonymous"));
+        changes[12].made.extend([made("a", "anonymous"), made("\"b\"", "other")]);
         let numbers = Entry::Numbers(Floor { revision: Revision::new(900), sesid: 800 });
         let entries = std::iter::once(Entry::Segment(Revision::new(6)))
             .chain(changes.iter().map(Entry::Change))
@@ -246,14 +297,22 @@ mod tests {
         expect_test::expect![[r##"
             # segment 00000000000000000005.log, behind revision 6
             7  2026-01-01T00:00:00.000001Z  anonymous  began  session=1 labels=pool=a,zone=x
-            8  2026-01-01T00:00:00.000001Z  anonymous  set  session=1 thread=worker-a/1 context=42 token=8
+            8  2026-01-01T00:00:00.000001Z  anonymous  set  session=1 thread=worker-a/1 context=42 token=8  request_id=123e4567-e89b-12d3-a456-426614174000
             9  2026-01-01T00:00:00.000001Z  anonymous  set  session=1 thread=worker-a/1 of="a \"b\"\n" context=42 token=9
             10  2026-01-01T00:00:00.000001Z  anonymous  transaction-began  session=1 level=1 thread=worker-a/1
             11  2026-01-01T00:00:00.000001Z  anonymous  transaction-committed  session=1 level=2 context=42
             12  2026-01-01T00:00:00.000001Z  anonymous  transaction-rolled-back  session=1 level=0
             13  2026-01-01T00:00:00.000001Z  anonymous  reset  session=1
             14  2026-01-01T00:00:00.000001Z  anonymous  ended  session=1 forced="it hung"
-            15  2026-01-01T00:00:00.000001Z  anonymous  all-ended
+            15  2026-01-01T00:00:00.000001Z  anonymous  all-ended  request_id=last
+            16  2026-01-01T00:00:00.000001Z  anonymous  lease-expired  session=1
+            17  2026-01-01T00:00:00.000001Z  anonymous  forced  session=1 reason="it\u{301} hung"
+            18  2026-01-01T00:00:00.000001Z  anonymous  transferred  session=1 thread=worker-a/1 token=18
+            19  2026-01-01T00:00:00.000001Z  anonymous  transferred  session=1 thread=worker-a/1 of=other token=19  request_id=a  request_id="\"b\"" request_of=other
+            20  2026-01-01T00:00:00.000001Z  anonymous  lease-set  thread=worker-a/1 ttl=30s served=1.500000s
+            21  2026-01-01T00:00:00.000001Z  anonymous  lease-ended  thread=worker-a/1 of=other
+            22  2026-01-01T00:00:00.000001Z  anonymous  serving-began  served=60s
+            23  2026-01-01T00:00:00.000001Z  anonymous  served-until  served=62.000001s
             # numbers taken up to revision 900 and session 800
             # sealed: closed in good order
             # bytes 4096 to 8200 are of an append that was never acknowledged
@@ -261,14 +320,22 @@ mod tests {
         expect_test::expect![[r#"
             {"byte":"4096","event":"segment","frame":"5","instance":"instances/main","revision":"6","segment":"5"}
             {"byte":"4096","event":"began","frame":"5","instance":"instances/main","labels":{"pool":"a","zone":"x"},"principal":"anonymous","revision":"7","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
-            {"byte":"4096","context":"42","event":"set","frame":"5","instance":"instances/main","principal":"anonymous","revision":"8","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"8"}
+            {"byte":"4096","context":"42","event":"set","frame":"5","instance":"instances/main","principal":"anonymous","requests":[{"body":"0000000000c0ffee","principal":"anonymous","request_id":"123e4567-e89b-12d3-a456-426614174000"}],"revision":"8","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"8"}
             {"byte":"4096","context":"42","event":"set","frame":"5","instance":"instances/main","of":"a \"b\"\n","principal":"anonymous","revision":"9","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"9"}
             {"byte":"4096","event":"transaction-began","frame":"5","instance":"instances/main","level":1,"principal":"anonymous","revision":"10","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z"}
             {"byte":"4096","context":"42","event":"transaction-committed","frame":"5","instance":"instances/main","level":2,"principal":"anonymous","revision":"11","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
             {"byte":"4096","event":"transaction-rolled-back","frame":"5","instance":"instances/main","level":0,"principal":"anonymous","revision":"12","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
             {"byte":"4096","event":"reset","frame":"5","instance":"instances/main","principal":"anonymous","revision":"13","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
             {"byte":"4096","event":"ended","forced":"it hung","frame":"5","instance":"instances/main","principal":"anonymous","revision":"14","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
-            {"byte":"4096","event":"all-ended","frame":"5","instance":"instances/main","principal":"anonymous","revision":"15","segment":"5","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"all-ended","frame":"5","instance":"instances/main","principal":"anonymous","requests":[{"body":"0000000000c0ffee","principal":"anonymous","request_id":"last"}],"revision":"15","segment":"5","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"lease-expired","frame":"5","instance":"instances/main","principal":"anonymous","revision":"16","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"forced","frame":"5","instance":"instances/main","principal":"anonymous","reason":"it́ hung","revision":"17","segment":"5","session":"1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"transferred","frame":"5","instance":"instances/main","principal":"anonymous","revision":"18","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"18"}
+            {"byte":"4096","event":"transferred","frame":"5","instance":"instances/main","of":"other","principal":"anonymous","requests":[{"body":"0000000000c0ffee","principal":"anonymous","request_id":"a"},{"body":"0000000000c0ffee","principal":"other","request_id":"\"b\""}],"revision":"19","segment":"5","session":"1","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","token":"19"}
+            {"byte":"4096","event":"lease-set","frame":"5","instance":"instances/main","principal":"anonymous","revision":"20","segment":"5","served":"1.500000s","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z","ttl":"30s"}
+            {"byte":"4096","event":"lease-ended","frame":"5","instance":"instances/main","of":"other","principal":"anonymous","revision":"21","segment":"5","thread":"worker-a/1","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"serving-began","frame":"5","instance":"instances/main","principal":"anonymous","revision":"22","segment":"5","served":"60s","time":"2026-01-01T00:00:00.000001Z"}
+            {"byte":"4096","event":"served-until","frame":"5","instance":"instances/main","principal":"anonymous","revision":"23","segment":"5","served":"62.000001s","time":"2026-01-01T00:00:00.000001Z"}
             {"byte":"4096","event":"numbers","frame":"5","instance":"instances/main","revision":"900","segment":"5","sesid":"800"}
             {"byte":"4096","event":"seal","frame":"5","instance":"instances/main","segment":"5"}
             {"byte":"4096","event":"torn","frame":"5","instance":"instances/main","segment":"5","until":"8200"}

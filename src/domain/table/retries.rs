@@ -29,7 +29,7 @@ pub struct Remembered {
 }
 
 /// The answers of all principals.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Retries {
     /// None is empty.
     windows: BTreeMap<Principal, Window>,
@@ -93,6 +93,15 @@ impl Retries {
         }
     }
 
+    /// Everything that is kept, by principal, the oldest first, letting go of each chunk before the next.
+    pub(super) fn into_answers(self) -> impl Iterator<Item = (Principal, Remembered)> {
+        self.windows.into_iter().flat_map(|(by, window)| {
+            let chunks = window.chunks.into_iter();
+            let answers = chunks.flat_map(Arc::unwrap_or_clone).skip(window.gone);
+            answers.map(move |answer| (by.clone(), answer))
+        })
+    }
+
     /// Everything that is kept, by principal, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&Principal, &Remembered)> {
         self.windows.iter().flat_map(|(by, window)| window.iter().map(move |kept| (by, kept)))
@@ -105,9 +114,18 @@ impl Retries {
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+        self.len() == 0
     }
 }
+
+/// Equal is what keeps the same answers, whatever went before them.
+impl PartialEq for Retries {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Retries {}
 
 /// Whether what took effect at this time is not answered again.
 fn too_old(time: Timestamp, now: Timestamp) -> bool {
@@ -212,8 +230,7 @@ impl fmt::Debug for Window {
     }
 }
 
-/// Where each answer is, as its number among all that ever came. It says nothing that the answers do not
-/// say, and a copy is made without it.
+/// Where each answer is, as its number among all that ever came. A copy is made without it.
 #[derive(Default)]
 enum Places {
     #[default]

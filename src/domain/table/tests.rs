@@ -232,13 +232,13 @@ fn sessions_are_given_away_page_by_page_and_shared_ones_stay() {
     let table = began(200);
     let expected = listed(&table);
     let copy = table.clone();
-    let mut sessions = copy.into_sessions();
+    let mut sessions = copy.into_parts().sessions;
     assert_eq!(sessions.next().as_ref(), expected.first());
     assert!(sessions.eq(expected[1..].iter().cloned()));
     assert_eq!(listed(&table), expected);
     // Nobody else has the pages any more, so the table gives up its own.
     assert!(table.pages.values().all(|page| Arc::strong_count(page) == 1));
-    assert!(table.into_sessions().eq(expected));
+    assert!(table.into_parts().sessions.eq(expected));
 }
 
 /// A table in which these many sessions began.

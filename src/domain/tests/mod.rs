@@ -110,6 +110,8 @@ impl World {
             floor,
             resting: Resting::Ready,
             ended: Revision::ZERO,
+            created_by: None,
+            replays: Default::default(),
         });
         instance.phase = Phase::Ready;
         Self {

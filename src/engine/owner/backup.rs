@@ -105,7 +105,7 @@ impl<S: Store> Restore<S> {
         // An upload that was given up has nobody who would hear why.
         let mut table = uploaded.unwrap_or(Err(Unanswered::ShuttingDown))?;
         let floor = self.raise(table.floor()).await?;
-        table.raise(floor);
+        table.restore(floor);
         let record = InstanceRecord {
             uid: self.environment.uid(),
             floor,

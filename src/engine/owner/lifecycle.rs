@@ -9,28 +9,35 @@ use crate::domain::instance::{
     InitializeRefusal, Instance, InstanceRecord, Resting, TerminateMode, TerminateRefusal,
 };
 use crate::domain::lifecycle::{Event, Phase, PhaseRefusal};
+use crate::domain::replay::Reused;
+use crate::domain::request::{Answer, AnswerKind, Made};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
-use crate::engine::Unanswered;
 use crate::engine::owner::backup::Restored;
+use crate::engine::owner::repeat::{self, Twins};
 use crate::engine::owner::{Message, Owner, Reply, Then};
 use crate::engine::sessions::ring::Opened as At;
 use crate::engine::watch::InstanceView;
+use crate::engine::{Asker, Unanswered};
 use crate::store::{CommitError, Journal, Opened, Progress, Store, StoreError, with_causes};
 
 /// Something long that runs beside the inbox.
 pub(super) enum Done<S: Store> {
     Opened {
         result: Result<(Opened<S::Journal>, InstanceRecord), StoreError>,
+        /// When that was, if it will be told again.
+        at: Option<Timestamp>,
         reply: Option<Reply<InitializeRefusal>>,
     },
     Restored {
         result: Restored,
-        reply: Reply<Unanswered<RestoreRefusal>>,
+        reply: Reply<RestoreRefusal>,
     },
     Closed {
         result: Result<InstanceRecord, CommitError>,
         table: SessionTable,
+        /// When that was, if it will be told again.
+        at: Option<Timestamp>,
         /// Nobody waits if the process ended while it was terminated.
         reply: Option<Reply<TerminateRefusal>>,
     },
@@ -43,12 +50,21 @@ impl<S: Store> Owner<S> {
                 unreachable!("calls are decided in batches")
             }
             Message::Look(look) => self.look(look),
-            Message::Initialize(reply) => self.initialize(reply),
-            Message::Stop { resume, reply } => {
-                let result = self.stop(resume).await;
+            Message::Initialize(None) => self.initialize(None, None),
+            Message::Initialize(Some((asker, reply))) => {
+                if let Some(reply) = self.first_time(&asker, reply, |twins| &mut twins.initialize) {
+                    self.initialize(Some(asker), Some(reply));
+                }
+            }
+            Message::Stop { resume, asker, reply } => {
+                let result = self.stop(resume, &asker).await;
                 drop(reply.send(result));
             }
-            Message::Terminate { mode, reply } => self.terminate(mode, reply),
+            Message::Terminate { mode, asker, reply } => {
+                if let Some(reply) = self.first_time(&asker, reply, |twins| &mut twins.terminate) {
+                    self.terminate(mode, asker, reply).await;
+                }
+            }
             Message::Backup(reply) => drop(reply.send(self.backup())),
             Message::Restore { reply, registrar, draining } => {
                 drop(reply.send(self.restore(registrar, draining)));
@@ -70,10 +86,13 @@ impl<S: Store> Owner<S> {
         Then::GoOn
     }
 
-    fn initialize(&mut self, reply: Option<Reply<InitializeRefusal>>) {
+    fn initialize(&mut self, asker: Option<Asker>, reply: Option<Reply<InitializeRefusal>>) {
         match self.instance.phase.on(Event::Initialize) {
             Ok(phase) => {
                 self.enter(phase);
+                self.twins.begin(asker.as_ref());
+                let asker = asker.filter(|asker| asker.request.is_some());
+                let environment = Arc::clone(&self.environment);
                 let store = Arc::clone(&self.store);
                 let mut record = self.instance.record.clone();
                 if record.resting == Resting::Created {
@@ -89,7 +108,7 @@ impl<S: Store> Owner<S> {
                 self.running = Some(Box::pin(async move {
                     let mut opened = match store.open(&record, progress).await {
                         Ok(opened) => opened,
-                        Err(error) => return Done::Opened { result: Err(error), reply },
+                        Err(error) => return Done::Opened { result: Err(error), at: None, reply },
                     };
                     if opened.table.terminated() {
                         let cut_off = opened.table.revision() > record.ended;
@@ -99,73 +118,126 @@ impl<S: Store> Owner<S> {
                         }
                     }
                     let result = match count_start(&mut opened, now).await {
-                        Ok(()) => store.update(&record).await.map(|()| (opened, record)),
+                        Ok(()) => {
+                            if let Some(asker) = &asker {
+                                record.updated = environment.now();
+                                let answer = repeat::answered(&record, &opened.table);
+                                let updated = record.updated;
+                                repeat::keep(&mut record, asker, answer, updated);
+                            }
+                            store.update(&record).await.map(|()| (opened, record))
+                        }
                         Err(error) => Err(error),
                     };
-                    Done::Opened { result, reply }
+                    let at = result.as_ref().ok().map(|(_, record)| record.updated);
+                    Done::Opened { result, at: at.filter(|_| asker.is_some()), reply }
                 }));
             }
-            Err(refusal) => tell(reply, Err(refusal.into())),
+            Err(refusal) => tell(reply, Err(Unanswered::Refused(refusal.into()))),
         }
     }
 
-    async fn stop(&mut self, resume: bool) -> Result<InstanceView, PhaseRefusal> {
+    async fn stop(
+        &mut self,
+        resume: bool,
+        asker: &Asker,
+    ) -> Result<InstanceView, Unanswered<PhaseRefusal>> {
+        match self.repeated(asker) {
+            Ok(None) => {}
+            Ok(Some(view)) => return Ok(view),
+            Err(Reused) => return Err(Unanswered::RequestIdReused),
+        }
         let event = if resume { Event::Resume } else { Event::Stop };
-        let phase = self.instance.phase.on(event)?;
+        let phase = self.instance.phase.on(event).map_err(Unanswered::Refused)?;
+        let mut record = self.instance.record.clone();
+        let now = self.environment.now();
         if phase != self.instance.phase {
-            let resting = if resume { Resting::Ready } else { Resting::Stopped };
-            let updated = self.environment.now();
-            let record = InstanceRecord { resting, updated, ..self.instance.record.clone() };
-            if let Err(error) = self.store.update(&record).await {
-                let failure = self.fail(error.error, with_causes(&error));
-                return Err(PhaseRefusal::Unavailable(failure));
-            }
-            self.instance.record = record;
-            self.enter(phase);
+            record.resting = if resume { Resting::Ready } else { Resting::Stopped };
+            record.updated = now;
+        }
+        let answer = repeat::answered(&record, &self.instance.table);
+        repeat::keep(&mut record, asker, answer, now);
+        self.rewrite(record).await.map_err(Unanswered::Refused)?;
+        let updated = self.instance.record.updated;
+        if phase != self.instance.phase {
+            self.enter_at(phase, updated);
         }
         Ok(self.view.borrow().clone())
     }
 
-    fn terminate(&mut self, mode: TerminateMode, reply: Reply<TerminateRefusal>) {
+    /// Replaces the record, if there is anything new in it.
+    async fn rewrite(&mut self, record: InstanceRecord) -> Result<(), PhaseRefusal> {
+        if record == self.instance.record {
+            return Ok(());
+        }
+        if let Err(error) = self.store.update(&record).await {
+            let failure = self.fail(error.error, with_causes(&error));
+            return Err(PhaseRefusal::Unavailable(failure));
+        }
+        self.instance.record = record;
+        Ok(())
+    }
+
+    async fn terminate(
+        &mut self,
+        mode: TerminateMode,
+        asker: Asker,
+        reply: Reply<TerminateRefusal>,
+    ) {
         let next = match self.instance.terminate(mode, self.backup_runs()) {
             Ok(next) => next,
-            Err(refusal) => return tell(Some(reply), Err(refusal)),
+            Err(refusal) => return tell(Some(reply), Err(Unanswered::Refused(refusal))),
         };
+        let now = self.environment.now();
         if next == self.instance.phase {
             // It was not initialised, so there is nothing to do.
-            return tell(Some(reply), Ok(self.view.borrow().clone()));
+            let mut record = self.instance.record.clone();
+            let answer = repeat::answered(&record, &self.instance.table);
+            repeat::keep(&mut record, &asker, answer, now);
+            let kept = self.rewrite(record).await;
+            let refused = |refusal: PhaseRefusal| Unanswered::Refused(refusal.into());
+            let view = self.view.borrow().clone();
+            return tell(Some(reply), kept.map(|()| view).map_err(refused));
         }
         self.end_backup(PhaseRefusal::Terminating);
+        self.twins.begin(Some(&asker));
+        let at = asker.request.as_ref().map(|_| now);
         let failed = matches!(self.instance.phase, Phase::Failed(_));
         self.enter(next);
         let journal = self.journal.take();
         let store = Arc::clone(&self.store);
-        let now = self.environment.now();
-        let record = self.instance.record.clone();
+        let mut record = self.instance.record.clone();
         if failed {
-            // Nothing is written: what was acknowledged is recovered by the next initialisation.
+            // Nothing is written: what was acknowledged is recovered by the next initialisation. That the
+            // instance is not failed any more is forgotten with the process, and what was answered too.
+            let table = SessionTable::above(record.floor);
+            let seen = InstanceRecord { resting: Resting::Created, updated: now, ..record.clone() };
+            repeat::keep(&mut record, &asker, repeat::answered(&seen, &table), now);
             self.running = Some(Box::pin(async move {
                 drop(journal);
-                let table = SessionTable::above(record.floor);
-                Done::Closed { result: Ok(record), table, reply: Some(reply) }
+                Done::Closed { result: Ok(record), table, at, reply: Some(reply) }
             }));
             return;
         }
+        // The request is in the history too, for the case that the process ends before it is in the record.
+        let made = |request| Made { by: asker.by.clone(), request, answer: AnswerKind::Revision };
         let ended = Change {
             revision: self.instance.table.revision().next(),
             time: now,
             by: Principal::anonymous(),
             event: SessionEvent::AllEnded,
-            made: Vec::new(),
+            made: asker.request.clone().into_iter().map(made).collect(),
         };
         self.instance.table.apply(&ended);
         let table = SessionTable::above(self.instance.table.floor());
-        let record = InstanceRecord {
+        record = InstanceRecord {
             resting: Resting::Created,
             updated: now,
             ended: ended.revision,
             ..record
         };
+        let answer = repeat::answered(&record, &table);
+        repeat::keep(&mut record, &asker, answer, now);
         let mut journal = journal.expect("a phase with sessions has an open journal");
         self.running = Some(Box::pin(async move {
             let closed = async {
@@ -174,7 +246,7 @@ impl<S: Store> Owner<S> {
                 journal.close().await.map_err(CommitError::Unknown)
             };
             let result = closed.await.map(|()| record);
-            Done::Closed { result, table, reply: Some(reply) }
+            Done::Closed { result, table, at, reply: Some(reply) }
         }));
     }
 
@@ -210,22 +282,25 @@ impl<S: Store> Owner<S> {
 
     /// Something long has ended.
     pub(super) fn finish(&mut self, done: Done<S>) {
+        let Twins { initialize, terminate, .. } = std::mem::take(&mut self.twins);
         match done {
-            Done::Opened { result: Ok((opened, record)), reply } => {
+            Done::Opened { result: Ok((opened, record)), at, reply } => {
                 let stopped = record.resting == Resting::Stopped;
-                let at = opened_at(&opened, &record);
+                let opened_at = opened_at(&opened, &record);
                 self.journal = Some(opened.journal);
                 self.instance.table = opened.table;
                 self.instance.record = record;
                 self.begin_serving();
                 // Whoever sees the phase can watch.
-                self.ring.open(at);
-                self.happened(Event::Opened { stopped });
-                tell(reply, Ok(self.view.borrow().clone()));
+                self.ring.open(opened_at);
+                let at = at.unwrap_or_else(|| self.environment.now());
+                self.happened_at(Event::Opened { stopped }, at);
+                tell_all(reply.into_iter().chain(initialize), &Ok(self.view.borrow().clone()));
             }
-            Done::Opened { result: Err(error), reply } => {
+            Done::Opened { result: Err(error), at: _, reply } => {
                 let failure = self.fail(error.error, with_causes(&error));
-                tell(reply, Err(InitializeRefusal::Failed(failure)));
+                let refusal = Unanswered::Refused(InitializeRefusal::Failed(failure));
+                tell_all(reply.into_iter().chain(initialize), &Err(refusal));
             }
             Done::Restored { result, reply } => {
                 let result = result.map(|(record, floor)| {
@@ -235,15 +310,17 @@ impl<S: Store> Owner<S> {
                 self.happened(Event::RestoreEnded);
                 tell(Some(reply), result.map(|()| self.view.borrow().clone()));
             }
-            Done::Closed { result: Ok(record), table, reply } => {
+            Done::Closed { result: Ok(record), table, at, reply } => {
                 self.instance.record = record;
                 self.instance.table = table;
-                self.happened(Event::Closed);
-                tell(reply, Ok(self.view.borrow().clone()));
+                let at = at.unwrap_or_else(|| self.environment.now());
+                self.happened_at(Event::Closed, at);
+                tell_all(reply.into_iter().chain(terminate), &Ok(self.view.borrow().clone()));
             }
-            Done::Closed { result: Err(error), table: _, reply } => {
+            Done::Closed { result: Err(error), table: _, at: _, reply } => {
                 let failure = self.fail(error.jet_err(), with_causes(&error));
-                tell(reply, Err(PhaseRefusal::Unavailable(failure).into()));
+                let refusal = Unanswered::Refused(PhaseRefusal::Unavailable(failure).into());
+                tell_all(reply.into_iter().chain(terminate), &Err(refusal));
             }
         }
     }
@@ -281,19 +358,35 @@ async fn finish_terminate<S: Store>(
     record: InstanceRecord,
     opened: Opened<S::Journal>,
 ) -> Done<S> {
-    let record = InstanceRecord { resting: Resting::Created, ..record };
+    let mut record = InstanceRecord { resting: Resting::Created, ..record };
     let table = SessionTable::above(opened.table.floor());
+    // Whoever asked for it may ask again.
+    let ended = Answer::Revision(opened.table.revision());
+    if let Some((by, kept)) = opened.table.retries().iter().find(|(_, kept)| kept.answer == ended) {
+        record.updated = kept.time;
+        let asker = Asker { by: by.clone(), request: Some(kept.request.clone()) };
+        let answer = repeat::answered(&record, &table);
+        repeat::keep(&mut record, &asker, answer, kept.time);
+    }
     let closed = async {
         store.update(&record).await?;
         opened.journal.close().await
     };
     let result = closed.await.map(|()| record).map_err(CommitError::Unknown);
-    Done::Closed { result, table, reply: None }
+    Done::Closed { result, table, at: None, reply: None }
 }
 
 /// A caller that has gone meanwhile loses its answer and nothing else.
-fn tell<R>(reply: Option<Reply<R>>, answer: Result<InstanceView, R>) {
+fn tell<R>(reply: Option<Reply<R>>, answer: Result<InstanceView, Unanswered<R>>) {
     if let Some(reply) = reply {
         drop(reply.send(answer));
     }
+}
+
+/// Tells everybody who asked for the same.
+fn tell_all<R: Clone>(
+    replies: impl Iterator<Item = Reply<R>>,
+    answer: &Result<InstanceView, Unanswered<R>>,
+) {
+    replies.for_each(|reply| tell(Some(reply), answer.clone()));
 }

@@ -16,12 +16,14 @@
 //! - `leases`: the clock of the instance, and threads that are no more
 //! - `lifecycle`: what moves the instance from phase to phase
 //! - `watch`: what those who watch sessions need of the owner
+//! - `repeat`: calls on the instance that come again
 //! - `waiting`: calls that wait, and who gets what is free
 
 mod backup;
 mod batch;
 mod leases;
 mod lifecycle;
+mod repeat;
 mod waiting;
 mod watch;
 
@@ -41,16 +43,18 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
 use crate::domain::table::Floor;
-use crate::engine::ask::{Question, WaiterId};
+use crate::domain::time::Timestamp;
+use crate::engine::ask::{Asker, Question, WaiterId};
 use crate::engine::backup::{Begun, Upload};
 use crate::engine::owner::batch::Batch;
 use crate::engine::owner::leases::{Clock, Expiry, lease_time};
 use crate::engine::owner::lifecycle::Done;
+use crate::engine::owner::repeat::Twins;
 use crate::engine::owner::waiting::Parked;
 use crate::engine::sessions::Look;
 use crate::engine::sessions::ring::Ring;
 use crate::engine::watch::{InstanceView, Pulse};
-use crate::engine::{Environment, registrar};
+use crate::engine::{Environment, Unanswered, registrar};
 use crate::store::{CommitError, Journal, Store, with_causes};
 
 /// What an owner can be asked.
@@ -64,11 +68,11 @@ pub(super) enum Message {
     /// Somebody who watches sessions needs something.
     Look(Look),
     /// `JetInit3`. Nobody waits when the server itself asks at its start.
-    Initialize(Option<Reply<InitializeRefusal>>),
+    Initialize(Option<(Asker, Reply<InitializeRefusal>)>),
     /// `JetStopServiceInstance2`, or the way back.
-    Stop { resume: bool, reply: Reply<PhaseRefusal> },
+    Stop { resume: bool, asker: Asker, reply: Reply<PhaseRefusal> },
     /// `JetTerm2`.
-    Terminate { mode: TerminateMode, reply: Reply<TerminateRefusal> },
+    Terminate { mode: TerminateMode, asker: Asker, reply: Reply<TerminateRefusal> },
     /// `JetBackupInstance`.
     Backup(oneshot::Sender<Result<Begun, BackupRefusal>>),
     /// `JetRestoreInstance`. The upload answers when it is over.
@@ -83,10 +87,11 @@ pub(super) enum Message {
     Close(oneshot::Sender<()>),
 }
 
+pub(super) use repeat::answered;
 pub(super) use waiting::Left;
 
 /// How a lifecycle call is answered.
-type Reply<R> = oneshot::Sender<Result<InstanceView, R>>;
+type Reply<R> = oneshot::Sender<Result<InstanceView, Unanswered<R>>>;
 
 /// Whether the owner goes on after a message.
 #[derive(PartialEq, Eq)]
@@ -109,6 +114,8 @@ pub(super) struct Owner<S: Store> {
     clock: Clock,
     expiry: Expiry,
     running: Option<BoxFuture<'static, Done<S>>>,
+    /// Those whose call is the one that runs, made once more.
+    twins: Twins,
     /// Tells whoever takes a backup why it ends before its end.
     backup: Option<oneshot::Sender<PhaseRefusal>>,
 }
@@ -146,6 +153,7 @@ impl<S: Store> Owner<S> {
             clock: Clock::default(),
             expiry: Expiry::default(),
             running: None,
+            twins: Twins::default(),
             backup: None,
         };
         (owner, seen)
@@ -228,9 +236,6 @@ impl<S: Store> Owner<S> {
                         continue;
                     }
                     batch.decide(question, &mut self.instance, &mut self.parked, now);
-                    if batch.is_full() {
-                        self.commit(batch).await;
-                    }
                 }
                 Some(Message::Leave(id, why)) => self.leave(id, why, batch, now),
                 Some(message) => {
@@ -239,6 +244,9 @@ impl<S: Store> Owner<S> {
                         return Then::End;
                     }
                 }
+            }
+            if batch.is_full() {
+                self.commit(batch).await;
             }
         }
         self.commit(batch).await;
@@ -258,6 +266,7 @@ impl<S: Store> Owner<S> {
             // What ran beside the inbox may be what panicked; polled again it would panic for ever. A
             // restore sees to its own panics, and only its end leads out of its phase.
             self.running = None;
+            self.twins = Twins::default();
         }
         let failure = self.failure(error, cause);
         tracing::error!(
@@ -288,12 +297,20 @@ impl<S: Store> Owner<S> {
 
     /// Facts are never refused.
     fn happened(&mut self, fact: Event) {
+        self.happened_at(fact, self.environment.now());
+    }
+
+    fn happened_at(&mut self, fact: Event, at: Timestamp) {
         if let Ok(phase) = self.instance.phase.on(fact) {
-            self.enter(phase);
+            self.enter_at(phase, at);
         }
     }
 
     fn enter(&mut self, phase: Phase) {
+        self.enter_at(phase, self.environment.now());
+    }
+
+    fn enter_at(&mut self, phase: Phase, at: Timestamp) {
         if phase != self.instance.phase {
             tracing::info!(
                 instance = %self.instance.record.id,
@@ -302,7 +319,7 @@ impl<S: Store> Owner<S> {
                 "phase changed",
             );
             self.instance.phase = phase;
-            self.instance.record.updated = self.environment.now();
+            self.instance.record.updated = at;
             if self.instance.phase.admit(Admission::Takes).is_err() {
                 self.tell_waiters();
             }

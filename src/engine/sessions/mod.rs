@@ -92,9 +92,10 @@ impl Engine {
         let handle = self.handle(id)?;
         let stage = self.stage(&handle, from, &filter).await.map_err(|refusal| match refusal {
             Unanswered::Refused(refusal) => self.refused(&handle, refusal),
-            Unanswered::NoSuchInstance | Unanswered::ShuttingDown | Unanswered::NotYet { .. } => {
-                refusal
-            }
+            Unanswered::NoSuchInstance
+            | Unanswered::ShuttingDown
+            | Unanswered::RequestIdReused
+            | Unanswered::NotYet { .. } => refusal,
         })?;
         let heard = handle.ring.listen();
         let mut silence = interval(Duration::from_secs(WATCH_SILENCE_SECONDS_MAX));
@@ -176,7 +177,10 @@ impl SessionWatch {
         let told = self.told().await?.map_err(|unanswered| match unanswered {
             Unanswered::Refused(refusal) | Unanswered::NotYet { refusal, .. } => refusal,
             Unanswered::ShuttingDown => PhaseRefusal::Draining.into(),
-            Unanswered::NoSuchInstance => PhaseRefusal::NotInitialized.into(),
+            // A watch has no request id.
+            Unanswered::NoSuchInstance | Unanswered::RequestIdReused => {
+                PhaseRefusal::NotInitialized.into()
+            }
         });
         match &told {
             Ok(Watched::Present(..)) => {}

@@ -135,12 +135,12 @@ async fn while_a_backup_is_read_in_the_phase_answers() {
     assert_eq!(world.terminate("c", TerminateMode::Force).await, Err(RESTORE_IN_PROGRESS));
     assert_eq!(world.backup("c").await.err(), Some(RESTORE_IN_PROGRESS));
     assert_eq!(world.restore("c").await.err(), Some(RESTORE_IN_PROGRESS));
-    let refusal = world.engine.initialize(&name("c")).await.unwrap_err();
+    let refusal = world.engine.initialize(&name("c"), nobody()).await.unwrap_err();
     assert_eq!(refusal.facts().retry, Retry::Soon, "nothing has come yet");
 
     assert!(upload.push(&backup));
     assert_eq!(world.view("c").progress, 100);
-    let refusal = world.engine.initialize(&name("c")).await.unwrap_err();
+    let refusal = world.engine.initialize(&name("c"), nobody()).await.unwrap_err();
     assert_eq!(refusal.facts().retry, Retry::After(Duration::from_millis(50)));
     upload.finish().await.unwrap();
     assert_eq!((world.phase("c"), world.view("c").progress), (Phase::Created, 0));
@@ -193,7 +193,7 @@ async fn a_backup_with_too_many_sessions_is_refused_with_the_limit() {
         durability: Durability::Flush,
         ready: false,
     };
-    world.engine.create(small).await.unwrap();
+    world.engine.create(small, nobody()).await.unwrap();
     let mut upload = world.restore("c").await.unwrap();
     assert!(!upload.push(&backup));
 

@@ -29,14 +29,14 @@ async fn an_instance_that_is_to_be_ready_is_so_whatever_comes_in_between() {
         ready: true,
     };
     let world = World::empty().await;
-    let view = world.engine.create(wanted()).await.unwrap();
+    let view = world.engine.create(wanted(), nobody()).await.unwrap();
     assert_eq!((view.phase, world.phase("a")), (Phase::Ready, Phase::Ready));
     assert_eq!(world.store.seen(), ["create a", "open a", "update a Ready"]);
 
     let world = World::empty().await;
     let gate = world.store.stall(Op::Open, "a");
     let engine = world.engine.clone();
-    let create: Asked<_> = asked(async move { engine.create(wanted()).await });
+    let create: Asked<_> = asked(async move { engine.create(wanted(), nobody()).await });
     drop(sent(create));
     gate.reached().await;
     let world = world.restarted().await;
@@ -44,7 +44,7 @@ async fn an_instance_that_is_to_be_ready_is_so_whatever_comes_in_between() {
 
     let world = World::empty().await;
     world.store.next(Op::Open, "a", Fate::Unavailable(JetErr::DiskIO));
-    let refusal = world.engine.create(wanted()).await.unwrap_err();
+    let refusal = world.engine.create(wanted(), nobody()).await.unwrap_err();
     assert_eq!(refusal.jet_err().code(), UNAVAILABLE);
     assert_eq!(world.failure("a").unwrap().error, JetErr::DiskIO);
 }

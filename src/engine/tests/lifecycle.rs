@@ -76,7 +76,7 @@ async fn a_refusal_while_the_store_opens_says_when_to_come_back() {
     world.create("a").await.unwrap();
     let retry = async || {
         let call = world.raw("a", GetSession { session: session(1) }).await.unwrap_err().facts();
-        let init = world.engine.initialize(&name("a")).await.unwrap_err().facts();
+        let init = world.engine.initialize(&name("a"), nobody()).await.unwrap_err().facts();
         let delete = world.engine.delete(name("a")).await.unwrap_err().facts();
         assert_eq!((init.retry, delete.retry), (call.retry, call.retry));
         call.retry
@@ -232,7 +232,7 @@ async fn open_transactions_refuse_a_terminate_that_is_not_forced() {
         let before = (world.view("a"), world.sessions("a").await.unwrap());
         world.store.seen();
         for mode in [TerminateMode::Complete, TerminateMode::Abrupt] {
-            let refusal = world.engine.terminate(&name("a"), mode).await.unwrap_err();
+            let refusal = world.engine.terminate(&name("a"), mode, nobody()).await.unwrap_err();
             assert_eq!(refusal.jet_err().code(), TOO_MANY_ACTIVE_USERS);
             let Unanswered::Refused(TerminateRefusal::TooManyActiveUsers(blocking)) = refusal
             else {

@@ -9,6 +9,7 @@
 //! - [`failure`]: refused commits and panics
 //! - [`leases`]: threads that are no more
 //! - [`lifecycle`]: initialise, stop, terminate; restarts of the server
+//! - [`repeating`]: calls on instances that come again
 //! - [`room`]: full disks
 //! - [`existence`]: creating and deleting instances
 //! - [`backups`]: backups taken and read in
@@ -24,6 +25,7 @@ mod existence;
 mod failure;
 mod leases;
 mod lifecycle;
+mod repeating;
 mod room;
 mod scripted;
 mod sessions;
@@ -136,7 +138,7 @@ impl World {
             ready: false,
         };
         let engine = self.engine.clone();
-        asked(async move { engine.create(wanted).await })
+        asked(async move { engine.create(wanted, nobody()).await })
     }
 
     fn delete(&self, id: &str) -> Asked<()> {
@@ -146,24 +148,30 @@ impl World {
 
     fn initialize(&self, id: &str) -> Asked<Phase> {
         let (engine, id) = (self.engine.clone(), name(id));
-        asked(async move { Ok(engine.initialize(&id).await?.phase) as Result<_, Unanswered<_>> })
+        asked(async move {
+            Ok(engine.initialize(&id, nobody()).await?.phase) as Result<_, Unanswered<_>>
+        })
     }
 
     fn stop(&self, id: &str) -> Asked<Phase> {
         let (engine, id) = (self.engine.clone(), name(id));
-        asked(async move { Ok(engine.stop(&id, false).await?.phase) as Result<_, Unanswered<_>> })
+        asked(async move {
+            Ok(engine.stop(&id, false, nobody()).await?.phase) as Result<_, Unanswered<_>>
+        })
     }
 
     fn resume(&self, id: &str) -> Asked<Phase> {
         let (engine, id) = (self.engine.clone(), name(id));
-        asked(async move { Ok(engine.stop(&id, true).await?.phase) as Result<_, Unanswered<_>> })
+        asked(async move {
+            Ok(engine.stop(&id, true, nobody()).await?.phase) as Result<_, Unanswered<_>>
+        })
     }
 
     fn terminate(&self, id: &str, mode: TerminateMode) -> Asked<Phase> {
         let (engine, id) = (self.engine.clone(), name(id));
-        asked(
-            async move { Ok(engine.terminate(&id, mode).await?.phase) as Result<_, Unanswered<_>> },
-        )
+        asked(async move {
+            Ok(engine.terminate(&id, mode, nobody()).await?.phase) as Result<_, Unanswered<_>>
+        })
     }
 
     /// Answers the new sesid.
@@ -349,6 +357,11 @@ async fn next(changes: &mut InstanceChanges) -> String {
         InstanceChange::Present(view) => format!("{} {}", view.record.id, view.phase),
         InstanceChange::Gone(id) => format!("{id} gone"),
     }
+}
+
+/// Somebody who asks once.
+fn nobody() -> Asker {
+    Asker::once(Principal::anonymous())
 }
 
 fn name(id: &str) -> InstanceId {

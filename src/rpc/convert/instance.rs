@@ -16,7 +16,9 @@ use crate::rpc::status::{BadField, jet_error};
 impl Parse for api::CreateInstanceRequest {
     type Command = NewInstance;
 
-    fn parse(self, fields: &mut Fields) -> Option<NewInstance> {
+    fn parse(mut self, fields: &mut Fields) -> Option<NewInstance> {
+        let request_id = std::mem::take(&mut self.request_id);
+        fields.request("CreateInstance", &request_id, &self);
         let id = fields.take("instance_id", self.instance_id.parse::<InstanceId>());
         fields.about(id.as_ref());
         let labels = fields.labels("labels", self.labels);
@@ -36,7 +38,6 @@ impl Parse for api::CreateInstanceRequest {
                 Durability::Flush
             }
         };
-        fields.request_id(&self.request_id);
         Some(NewInstance { id: id?, labels: labels?, max_sessions, durability, ready: false })
     }
 }
@@ -80,9 +81,10 @@ pub(in crate::rpc) struct DeleteCommand(pub(in crate::rpc) InstanceId);
 impl Parse for api::DeleteInstanceRequest {
     type Command = DeleteCommand;
 
-    fn parse(self, fields: &mut Fields) -> Option<DeleteCommand> {
+    fn parse(mut self, fields: &mut Fields) -> Option<DeleteCommand> {
+        let request_id = std::mem::take(&mut self.request_id);
+        fields.request("DeleteInstance", &request_id, &self);
         let id = fields.instance("name", &self.name);
-        fields.request_id(&self.request_id);
         id.map(DeleteCommand)
     }
 }
@@ -126,9 +128,10 @@ pub(in crate::rpc) fn chunk(message: api::RestoreInstanceRequest) -> Result<Vec<
 impl Parse for api::InitializeInstanceRequest {
     type Command = OfInstance;
 
-    fn parse(self, fields: &mut Fields) -> Option<OfInstance> {
+    fn parse(mut self, fields: &mut Fields) -> Option<OfInstance> {
+        let request_id = std::mem::take(&mut self.request_id);
+        fields.request("InitializeInstance", &request_id, &self);
         let id = fields.instance("name", &self.name);
-        fields.request_id(&self.request_id);
         id.map(OfInstance)
     }
 }
@@ -142,9 +145,10 @@ pub(in crate::rpc) struct StopCommand {
 impl Parse for api::StopInstanceRequest {
     type Command = StopCommand;
 
-    fn parse(self, fields: &mut Fields) -> Option<StopCommand> {
+    fn parse(mut self, fields: &mut Fields) -> Option<StopCommand> {
+        let request_id = std::mem::take(&mut self.request_id);
+        fields.request("StopInstance", &request_id, &self);
         let id = fields.instance("name", &self.name);
-        fields.request_id(&self.request_id);
         Some(StopCommand { id: id?, resume: self.resume })
     }
 }
@@ -158,7 +162,9 @@ pub(in crate::rpc) struct TerminateCommand {
 impl Parse for api::TerminateInstanceRequest {
     type Command = TerminateCommand;
 
-    fn parse(self, fields: &mut Fields) -> Option<TerminateCommand> {
+    fn parse(mut self, fields: &mut Fields) -> Option<TerminateCommand> {
+        let request_id = std::mem::take(&mut self.request_id);
+        fields.request("TerminateInstance", &request_id, &self);
         let id = fields.instance("name", &self.name);
         let mode = match api::TerminateMode::try_from(self.mode) {
             Ok(api::TerminateMode::Unspecified | api::TerminateMode::Complete) => {
@@ -174,7 +180,6 @@ impl Parse for api::TerminateInstanceRequest {
                 TerminateMode::Complete
             }
         };
-        fields.request_id(&self.request_id);
         Some(TerminateCommand { id: id?, mode })
     }
 }

@@ -45,7 +45,7 @@ fn the_document_shows_a_segment_and_a_frame_as_they_are() {
         (8, "sequence of the first frame that follows: 1"),
         (8, "revision before it: 0"),
         (4, "checksum; no salt in this frame"),
-        (2, "format = 1"),
+        (2, "format = 2"),
         (8, "uid = \"c0ffee\""),
         (5, "salt, from the uid and the sequence"),
         (5, "zeros up to a multiple of 8"),

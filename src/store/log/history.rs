@@ -387,6 +387,8 @@ fn before(frame: &Frame<'_>) -> Result<u64, Reason> {
         | Kind::Segment
         | Kind::Snapshot
         | Kind::Sessions
+        | Kind::Threads
+        | Kind::Answers
         | Kind::SnapshotEnd
         | Kind::Instance
         | Kind::Floor => Ok(frame.header.revision),

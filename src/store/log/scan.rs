@@ -189,6 +189,8 @@ impl<'f, F: DiskFile> Scan<'f, F> {
             | Kind::Snapshot
             | Kind::Sessions
             | Kind::SnapshotEnd
+            | Kind::Threads
+            | Kind::Answers
             | Kind::Instance
             | Kind::Floor => return Err(Reason::OutOfPlace),
         }

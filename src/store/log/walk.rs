@@ -161,6 +161,8 @@ pub(super) fn replay(
         | Kind::Snapshot
         | Kind::Sessions
         | Kind::SnapshotEnd
+        | Kind::Threads
+        | Kind::Answers
         | Kind::Instance
         | Kind::Floor => frame.header.revision,
     };

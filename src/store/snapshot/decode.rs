@@ -1,15 +1,15 @@
-//! Frames → sessions of a snapshot, from pieces of any size.
+//! Frames → a table, from pieces of any size.
 
 use prost::Message;
 
-use crate::domain::id::{Owner, Revision, Uid};
-use crate::domain::limits::{BACKUP_CHUNK_BYTES_MAX, LOG_FORMAT};
-use crate::domain::session::{Binding, Context, Session, TransactionOwner};
+use crate::domain::id::Uid;
+use crate::domain::limits::{BACKUP_CHUNK_BYTES_MAX, LEASES_MAX, LOG_FORMAT, LOSSES_MAX};
 use crate::domain::table::SessionTable;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Served, Timestamp};
 use crate::proto::storage as pb;
 use crate::store::frame::{self, Frame, Kind, NotAFrame};
 use crate::store::record::{self, Undecodable};
+use crate::store::snapshot::reading::{Counts, Reading};
 use crate::store::snapshot::{About, Position, SALT};
 
 /// Why bytes are not a snapshot.
@@ -54,8 +54,8 @@ pub enum Damage {
     /// A payload cannot be understood.
     #[error(transparent)]
     Payload(#[from] Undecodable),
-    /// A session contradicts what came before.
-    #[error("a session contradicts the beginning of the file")]
+    /// Something contradicts what came before.
+    #[error("it contradicts the beginning of the file")]
     Contradiction,
     /// Something follows the last frame.
     #[error("something follows its last frame")]
@@ -125,63 +125,74 @@ impl Chain {
 /// Reads a snapshot from pieces of any size. What was read counts only once it is finished.
 #[derive(Debug)]
 pub struct Decoder {
-    max_sessions: u64,
+    bounds: Bounds,
     chain: Chain,
     state: State,
+}
+
+/// How much a snapshot may have.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    sessions: u64,
+    leases: u64,
+    /// Whether answers are taken; else they are passed over.
+    answers: bool,
 }
 
 #[derive(Debug)]
 enum State {
     Beginning,
-    Sessions(Box<Reading>),
-    Finished(Box<Reading>),
-}
-
-#[derive(Debug)]
-struct Reading {
-    about: About,
-    count: u64,
-    table: SessionTable,
-    owners: Vec<Owner>,
+    Reading(Box<(About, Reading)>),
+    Finished(Box<(About, Reading)>),
 }
 
 impl Decoder {
-    /// Reads a snapshot with at most so many sessions.
+    /// Reads a snapshot of our own with at most so many sessions.
     pub fn new(max_sessions: u64) -> Self {
-        Self { max_sessions, chain: Chain::default(), state: State::Beginning }
+        Self::bounded(Bounds { sessions: max_sessions, leases: u64::MAX, answers: true })
+    }
+
+    /// Reads a backup with at most so many sessions, from wherever it comes.
+    pub fn of_backup(max_sessions: u64) -> Self {
+        let leases = LEASES_MAX as u64;
+        Self::bounded(Bounds { sessions: max_sessions, leases, answers: false })
+    }
+
+    fn bounded(bounds: Bounds) -> Self {
+        Self { bounds, chain: Chain::default(), state: State::Beginning }
     }
 
     /// Takes the next bytes. After an error it takes nothing more.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotASnapshot> {
-        let Self { max_sessions, chain, state } = self;
-        chain.frames(bytes, |frame, at| state.take(frame, at, *max_sessions))
+        let Self { bounds, chain, state } = self;
+        chain.frames(bytes, |frame, at| state.take(frame, at, bounds))
     }
 
     /// What the snapshot says of itself, as soon as that has been read.
     pub fn about(&self) -> Option<&About> {
         match &self.state {
             State::Beginning => None,
-            State::Sessions(reading) | State::Finished(reading) => Some(&reading.about),
+            State::Reading(reading) | State::Finished(reading) => Some(&reading.0),
         }
     }
 
-    /// How much has been read, in per cent of the sessions.
+    /// How much has been read, in per cent.
     pub fn percent(&self) -> u8 {
-        let (State::Sessions(reading) | State::Finished(reading)) = &self.state else {
-            return 0;
-        };
-        let percent = (reading.table.len() as u64 * 100).checked_div(reading.count).unwrap_or(100);
-        u8::try_from(percent).unwrap_or(100)
+        match &self.state {
+            State::Beginning => 0,
+            State::Reading(reading) | State::Finished(reading) => reading.1.percent(),
+        }
     }
 
     /// The whole snapshot, if this is its end.
     pub fn finish(self) -> Result<(About, SessionTable), NotASnapshot> {
         match self.state {
             State::Finished(reading) if self.chain.pending.is_empty() => {
-                Ok((reading.about, reading.table))
+                let (about, reading) = *reading;
+                Ok((about, reading.into_table()))
             }
             State::Finished(_) => Err(self.chain.damaged(Damage::TrailingBytes)),
-            State::Beginning | State::Sessions(_) => {
+            State::Beginning | State::Reading(_) => {
                 Err(NotASnapshot::Truncated(self.chain.at + self.chain.pending.len() as u64))
             }
         }
@@ -189,35 +200,32 @@ impl Decoder {
 }
 
 impl State {
-    fn take(&mut self, frame: &Frame<'_>, at: u64, max_sessions: u64) -> Result<(), NotASnapshot> {
+    fn take(&mut self, frame: &Frame<'_>, at: u64, bounds: &Bounds) -> Result<(), NotASnapshot> {
         let damaged = |what: Damage| NotASnapshot::Damaged { at, what };
+        let (payload, revision) = (frame.payload, frame.header.revision);
         match (&mut *self, frame.header.kind) {
             (State::Beginning, Kind::Snapshot) => {
-                *self = State::Sessions(Box::new(begin(frame, max_sessions, at)?));
+                *self = State::Reading(Box::new(begin(frame, bounds, at)?));
             }
-            (State::Sessions(reading), Kind::Sessions)
-                if frame.header.revision == reading.table.revision().get() =>
-            {
-                reading.sessions(frame.payload).map_err(damaged)?;
-                if reading.table.len() as u64 > reading.count {
-                    return Err(damaged(Damage::Contradiction));
-                }
+            (State::Reading(reading), Kind::Threads) if reading.1.is_of(revision) => {
+                reading.1.threads(payload).map_err(damaged)?;
             }
-            (State::Sessions(reading), Kind::SnapshotEnd) => {
-                let end = pb::SnapshotEnd::decode(frame.payload)
-                    .map_err(|error| damaged(Undecodable::from(error).into()))?;
-                let found = reading.table.len() as u64;
-                if end.session_count != reading.count || found != reading.count {
-                    return Err(damaged(Damage::Contradiction));
-                }
+            (State::Reading(reading), Kind::Sessions) if reading.1.is_of(revision) => {
+                reading.1.sessions(payload).map_err(damaged)?;
+            }
+            (State::Reading(reading), Kind::Answers) if reading.1.is_of(revision) => {
+                reading.1.answers(payload).map_err(damaged)?;
+            }
+            (State::Reading(reading), Kind::SnapshotEnd) => {
+                reading.1.end(payload).map_err(damaged)?;
                 *self = match std::mem::replace(self, State::Beginning) {
-                    State::Sessions(reading) => State::Finished(reading),
+                    State::Reading(reading) => State::Finished(reading),
                     other @ (State::Beginning | State::Finished(_)) => other,
                 };
             }
             (State::Finished(_), _) => return Err(damaged(Damage::TrailingBytes)),
             (
-                State::Beginning | State::Sessions(_),
+                State::Beginning | State::Reading(_),
                 Kind::Segment
                 | Kind::Changes
                 | Kind::Numbers
@@ -226,25 +234,32 @@ impl State {
                 | Kind::Sessions
                 | Kind::SnapshotEnd
                 | Kind::Instance
-                | Kind::Floor,
+                | Kind::Floor
+                | Kind::Threads
+                | Kind::Answers,
             ) => return Err(damaged(Damage::OutOfPlace)),
         }
         Ok(())
     }
 }
 
-fn begin(frame: &Frame<'_>, max: u64, at: u64) -> Result<Reading, NotASnapshot> {
+fn begin(frame: &Frame<'_>, bounds: &Bounds, at: u64) -> Result<(About, Reading), NotASnapshot> {
     let damaged = |what: Undecodable| NotASnapshot::Damaged { at, what: Damage::Payload(what) };
     let message =
         pb::Snapshot::decode(frame.payload).map_err(|error| damaged(Undecodable::from(error)))?;
     if message.format > LOG_FORMAT {
         return Err(NotASnapshot::Newer(message.format));
     }
-    if message.format == 0 || message.revision != frame.header.revision {
+    let impossible = message.format == 0
+        || message.revision != frame.header.revision
+        || message.lease_count > bounds.leases
+        || message.loss_count > LOSSES_MAX as u64;
+    if impossible {
         return Err(NotASnapshot::Damaged { at, what: Damage::Contradiction });
     }
-    if message.session_count > max {
-        return Err(NotASnapshot::TooManySessions { found: message.session_count, max });
+    if message.session_count > bounds.sessions {
+        let (found, max) = (message.session_count, bounds.sessions);
+        return Err(NotASnapshot::TooManySessions { found, max });
     }
     let about = About {
         instance: record::instance_id(&message.id).map_err(damaged)?,
@@ -253,61 +268,14 @@ fn begin(frame: &Frame<'_>, max: u64, at: u64) -> Result<Reading, NotASnapshot> 
         position: Position { sequence: message.sequence, checksum: message.previous },
         taken: record::floor(message.taken_revision, message.taken_sesid),
     };
+    let counts = Counts {
+        leases: message.lease_count,
+        losses: message.loss_count,
+        sessions: message.session_count,
+        answers: message.answer_count,
+    };
     let floor = record::floor(message.revision, message.sesid);
-    let table = SessionTable::loading(floor, message.issued);
-    Ok(Reading { about, count: message.session_count, table, owners: Vec::new() })
-}
-
-impl Reading {
-    fn sessions(&mut self, payload: &[u8]) -> Result<(), Damage> {
-        let Self { table, owners, .. } = self;
-        let message = pb::Sessions::decode(payload).map_err(Undecodable::from)?;
-        if message.owners_before == 0 {
-            owners.clear();
-        } else if usize::try_from(message.owners_before) != Ok(owners.len()) {
-            return Err(Damage::Contradiction);
-        }
-        for listed in message.owners {
-            owners.push(table.share(&record::owner(listed)?));
-        }
-        let owner = |position: u32| {
-            let owner = usize::try_from(position).ok().and_then(|position| owners.get(position));
-            owner.cloned().ok_or(Undecodable::Field("owner"))
-        };
-        for session in message.sessions {
-            let context = match session.context {
-                None => Context::NeverSet,
-                Some(pb::session::Context::WasReset(pb::ContextWasReset {})) => Context::Reset,
-                Some(pb::session::Context::Binding(binding)) => Context::Set(Binding {
-                    context: record::context(binding.context)?,
-                    owner: owner(binding.owner)?,
-                    token: Revision::new(binding.token),
-                    since: Timestamp::from_micros(binding.since_us),
-                }),
-            };
-            let transaction = match session.transaction {
-                None => None,
-                Some(open) => {
-                    use pb::open_transaction::BoundTo;
-                    let bound_to = match open.bound_to.ok_or(Undecodable::Field("bound_to"))? {
-                        BoundTo::Context(word) => TransactionOwner::Context(record::context(word)?),
-                        BoundTo::Thread(thread) => TransactionOwner::Thread(owner(thread)?),
-                    };
-                    Some(record::at_level(open.level, bound_to)?)
-                }
-            };
-            let mut read = Session::new(
-                record::sesid(session.sesid)?,
-                record::labels(session.labels)?,
-                Timestamp::from_micros(session.created_us),
-                Revision::new(session.revision),
-            );
-            read.context = context;
-            read.set_transaction(transaction);
-            if !table.load(read) {
-                return Err(Damage::Contradiction);
-            }
-        }
-        Ok(())
-    }
+    let mut table = SessionTable::loading(floor, message.issued);
+    table.threads_mut().served_until(Served::from_micros(message.served_us));
+    Ok((about, Reading::new(table, counts, bounds.answers)))
 }

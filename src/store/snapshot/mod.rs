@@ -1,20 +1,31 @@
-//! All sessions of an instance as of one revision, as a row of frames: what the log keeps as
+//! All that is known of an instance as of one revision, as a row of frames: what the log keeps as
 //! snapshots, and what a backup is made of.
 //!
 //! ```text
-//! ┌──────────┬──────────┬──────────┬───╌ ╌───┬──────────┬─────┐
-//! │ snapshot │ sessions │ sessions │          │ sessions │ end │
-//! └──────────┴──────────┴──────────┴───╌ ╌───┴──────────┴─────┘
+//! ┌──────────┬─────────┬╌ ╌┬──────────┬──────────┬╌ ╌┬─────────┬╌ ╌┬─────┐
+//! │ snapshot │ threads │   │ sessions │ sessions │   │ answers │   │ end │
+//! └──────────┴─────────┴╌ ╌┴──────────┴──────────┴╌ ╌┴─────────┴╌ ╌┴─────┘
 //! ```
 //!
-//! Frames are numbered from 0 and chained, and the last one tells how many sessions there are: nothing
-//! can be lost, added or exchanged unseen. Neither side holds more than one frame beside the sessions.
+//! Frames are numbered from 0 and chained, and the first one tells how much of everything there is:
+//! nothing can be lost, added or exchanged unseen. Neither side holds more than one frame beside the
+//! table.
 //!
-//! - `encode`: sessions → frames
-//! - `decode`: frames → sessions, and what is wrong with those that are none
+//! - `encode`: a table → frames
+//! - `decode`: frames → a table, and what is wrong with those that are none; `reading` is what has been
+//!   read so far
+//! - `session`, `thread`, `answer`: what frames are filled with ↔ messages
+//! - `owners`: the list of threads that all of them refer to
 
+mod answer;
 mod decode;
 mod encode;
+mod owners;
+mod reading;
+mod session;
+#[cfg(test)]
+mod tests;
+mod thread;
 
 use crate::domain::id::{InstanceId, Uid};
 use crate::domain::table::Floor;
@@ -48,39 +59,4 @@ pub struct Position {
     pub sequence: u64,
     /// Its checksum.
     pub checksum: u32,
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::{arbitrary, record};
-
-    proptest! {
-        #[test]
-        fn a_table_is_read_as_it_was_written_in_pieces_of_any_size(
-            table in arbitrary::table(),
-            taken: (u64, u64),
-            sizes in prop::collection::vec(1_usize..3_000, 1..8),
-        ) {
-            let about = About {
-                instance: "main".parse().unwrap(),
-                uid: Uid::new("c0ffee"),
-                created: Timestamp::from_micros(3),
-                position: Position { sequence: 4, checksum: 5 },
-                taken: record::floor(taken.0, taken.1),
-            };
-            let bytes: Vec<u8> = Encoder::new(about.clone(), table.clone()).flatten().collect();
-            let mut decoder = Decoder::new(1_000);
-            let mut rest = bytes.as_slice();
-            for size in sizes.into_iter().cycle() {
-                let (piece, behind) = rest.split_at(size.min(rest.len()));
-                decoder.push(piece).unwrap();
-                rest = behind;
-                if rest.is_empty() { break; }
-            }
-            prop_assert_eq!(decoder.finish(), Ok((about, table)));
-        }
-    }
 }

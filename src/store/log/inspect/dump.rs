@@ -104,6 +104,8 @@ impl<D: Disk> Inspection<D> {
                     | Kind::Snapshot
                     | Kind::Sessions
                     | Kind::SnapshotEnd
+                    | Kind::Threads
+                    | Kind::Answers
                     | Kind::Instance
                     | Kind::Floor => return Err(damaged(byte, Reason::OutOfPlace).into()),
                 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::domain::id::{InstanceId, Labels};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::limits::{EPOCHS_SKIPPED, SESSIONS_DEFAULT};
+use crate::domain::replay::Replays;
 use crate::domain::table::{Floor, SessionTable};
 use crate::store::Progress;
 use crate::store::log::catalog::{FLOOR, Files, RECORD};
@@ -140,6 +141,8 @@ impl<D: Disk> Inspection<D> {
                     floor: Floor::default(),
                     resting: if terminated { Resting::Created } else { Resting::Ready },
                     ended,
+                    created_by: None,
+                    replays: Replays::default(),
                 };
                 lost.push(format!(
                     "the record: labels are empty, at most {} sessions, FLUSH, and the instance \

@@ -12,6 +12,7 @@ use crate::domain::id::Revision;
 use crate::domain::limits::LAZY_SYNC_MS_MAX;
 use crate::domain::table::Floor;
 use crate::store::CommitError;
+use crate::store::frame::PAYLOAD_BYTES_MAX;
 use crate::store::log::disk::Disk;
 use crate::store::log::journal::{LogJournal, Shared, commit_error, lock};
 use crate::store::log::scan::Cursor;
@@ -21,6 +22,7 @@ use crate::store::log::scan::Cursor;
 pub(super) struct Late {
     first: Revision,
     last: Revision,
+    /// As long as it is one frame's.
     payload: Vec<u8>,
     /// Nothing is added to it any more, because somebody waits for exactly these changes.
     closed: Option<oneshot::Sender<Cursor>>,
@@ -72,7 +74,12 @@ impl<D: Disk> LogJournal<D> {
         }
         let waiting = {
             let mut queue = lock(&self.shared.queue);
-            match queue.back_mut().filter(|late| late.closed.is_none()) {
+            // What waits may take a fifth of a frame already, and the largest batch takes most of one.
+            let fits = |late: &Late| {
+                late.closed.is_none()
+                    && late.payload.len() + self.payload.len() <= PAYLOAD_BYTES_MAX
+            };
+            match queue.back_mut().filter(|late| fits(late)) {
                 Some(late) => {
                     late.payload.extend_from_slice(&self.payload);
                     late.last = last;

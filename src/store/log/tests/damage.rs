@@ -258,8 +258,8 @@ async fn one_of_two_snapshots_is_enough() {
         panic!("there are two");
     };
     let all = written.all();
-    written.flip(newer, 29, |_| all).await;
-    written.cut(newer, newer_bytes.len(), 7, |_| all).await;
+    written.flip(newer, 101, |_| all).await;
+    written.cut(newer, newer_bytes.len(), 31, |_| all).await;
     written.check(all, "the newer one gone", |disk| disk.take(newer)).await;
     written.check(all, "the older one gone", |disk| disk.take(older)).await;
     written

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::domain::instance::{Durability, InstanceRecord};
+use crate::domain::lease::Threads;
 use crate::domain::session::Session;
-use crate::domain::table::{Floor, SessionTable};
+use crate::domain::table::{Floor, Retries, SessionTable};
 
 /// Everything that a directory has to remember.
 #[derive(Debug, Clone, Default)]
@@ -75,12 +76,12 @@ impl Instance {
         match self.record.durability {
             Durability::Flush if found == self.newest() => Ok(()),
             Durability::Lazy
-                if self.states.iter().any(|state| sessions(state) == sessions(found)) =>
+                if self.states.iter().any(|state| remembered(state) == remembered(found)) =>
             {
                 Ok(())
             }
             Durability::Flush | Durability::Lazy => Err(format!(
-                "its revision is {}, not one of {:?}, or its sessions differ",
+                "its revision is {}, not one of {:?}, or what it remembers differs",
                 found.revision(),
                 self.states.iter().map(SessionTable::revision).collect::<Vec<_>>(),
             )),
@@ -124,6 +125,7 @@ impl World {
     }
 }
 
-fn sessions(table: &SessionTable) -> Vec<&Session> {
-    table.after(None).collect()
+/// All that a table tells but its numbers, which an unclean end of a LAZY instance raises.
+fn remembered(table: &SessionTable) -> (Vec<&Session>, &Threads, &Retries) {
+    (table.after(None).collect(), table.threads(), table.retries())
 }

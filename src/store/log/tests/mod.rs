@@ -4,11 +4,13 @@
 //! - [`ledger`]: what was acknowledged, and so must be found again
 //! - [`server`]: a server that does as it is told, and is found out
 //! - [`crashes`], [`failures`], [`full`]: the power fails, an operation fails, the disk is full
+//! - [`batches`]: the largest batch
 //! - [`damage`]: files are not what was written
 //! - [`random`]: any commands at all, on this store and on the plainest one
 //! - [`history`]: the past, while the log goes on
 //! - [`released`]: files that releases wrote
 
+mod batches;
 mod crashes;
 mod damage;
 mod failures;

@@ -14,6 +14,7 @@ use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, Sessio
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::LAZY_SYNC_MS_MAX;
+use crate::domain::request::{AnswerKind, Fingerprint, Made, Request};
 use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
@@ -313,33 +314,64 @@ pub(super) fn record(name: &str, durability: Durability, floor: Floor) -> Instan
         floor,
         resting: Resting::Ready,
         ended: Revision::ZERO,
+        created_by: None,
+        replays: Default::default(),
     }
 }
 
-/// So many changes, of every kind sooner or later, which are made true in the table.
-pub(super) fn changes(table: &mut SessionTable, random: &mut Random, count: usize) -> Vec<Change> {
+/// What so many calls change, of every kind sooner or later, which is made true in the table. Some calls
+/// can be made again, and are remembered by what they changed.
+pub(super) fn changes(table: &mut SessionTable, random: &mut Random, calls: usize) -> Vec<Change> {
     let mut changes = Vec::new();
-    for _ in 0..count {
-        let change = Change {
-            revision: table.revision().next(),
-            time: Timestamp::from_micros(3),
-            by: Principal::anonymous(),
-            event: event(table, random),
-            made: Vec::new(),
+    for _ in 0..calls {
+        let mut events = events(table, random);
+        let (count, last) = (events.len(), events.pop());
+        let mut happen = |event, made| {
+            let by = Principal::anonymous();
+            let change = Change::new(table.revision().next(), Timestamp::from_micros(3), by, event);
+            let change = Change { made, ..change };
+            table.apply(&change);
+            changes.push(change);
         };
-        table.apply(&change);
-        changes.push(change);
+        events.into_iter().for_each(|event| happen(event, Vec::new()));
+        happen(last.unwrap(), made(random, count));
     }
     changes
 }
 
-fn event(table: &SessionTable, random: &mut Random) -> SessionEvent {
+/// The requests that the last of so many changes answers.
+fn made(random: &mut Random, changes: usize) -> Vec<Made> {
+    let answer = match random.below(20) {
+        _ if changes > 1 => AnswerKind::Sessions(u32::try_from(changes).unwrap()),
+        0 => AnswerKind::Session {
+            waiters: 3,
+            lease_remaining: Some(Duration::from_micros(random.next() >> 40)),
+        },
+        1 => AnswerKind::Session { waiters: 0, lease_remaining: None },
+        2 => AnswerKind::Revision,
+        3 => AnswerKind::Level,
+        4 => AnswerKind::Done,
+        _ => return Vec::new(),
+    };
+    // A name that comes again stands for the last call that had it.
+    let id = format!("request-{}", random.below(50)).parse().unwrap();
+    let request = Request { id, body: Fingerprint::new(random.next()) };
+    let by = Principal::new(["anonymous", "somebody"][random.below(2)]);
+    vec![Made { by, request, answer }]
+}
+
+fn events(table: &SessionTable, random: &mut Random) -> Vec<SessionEvent> {
     let there: Vec<SessionId> = table.after(None).map(|session| session.id).collect();
-    let kind = random.below(10);
+    let kind = random.below(16);
     if there.is_empty() || kind < 3 {
+        // At times more than a LAZY instance takes numbers at a time.
+        let count = if random.below(16) == 0 { SMALL.taken_numbers + 1 } else { 1 };
         let label = |n| (format!("label {n}"), "some words that take room ".repeat(2));
-        let labels = Labels::new((0..random.below(4)).map(label).collect()).unwrap();
-        return SessionEvent::Began { session: table.next_sesid().unwrap(), labels };
+        let labels = if count > 1 { 0 } else { random.below(4) };
+        let labels = Labels::new((0..labels).map(label).collect()).unwrap();
+        let first = table.next_sesid().unwrap().get();
+        let began = |session| SessionEvent::Began { session, labels: labels.clone() };
+        return (first..first + count).filter_map(SessionId::new).map(began).collect();
     }
     let session = there[random.below(there.len())];
     let thread = format!("thread-{}", random.below(3));
@@ -348,20 +380,40 @@ fn event(table: &SessionTable, random: &mut Random) -> SessionEvent {
         0 => None,
         _ => Some(Transaction::outermost(TransactionOwner::Thread(owner.clone()))),
     };
-    match kind {
+    let served = table.threads().served().after(Duration::from_micros(random.next() >> 40));
+    vec![match kind {
         3 | 4 => SessionEvent::ContextSet {
             session,
             owner,
             context: ContextValue::new(random.next() >> 1 | 1).unwrap(),
         },
-        5 => SessionEvent::ContextReset { session, how: HowReset::ByHolder },
+        5 => {
+            let how = match random.below(3) {
+                0 => HowReset::ByHolder,
+                1 => HowReset::LeaseExpired,
+                _ => HowReset::Forced("it hung".parse().unwrap()),
+            };
+            SessionEvent::ContextReset { session, how }
+        }
         6 => SessionEvent::TransactionBegan {
             session,
             transaction: Transaction::outermost(TransactionOwner::Thread(owner)),
         },
         7 => SessionEvent::TransactionCommitted { session, left },
         8 => SessionEvent::TransactionRolledBack { session, left },
+        9 => SessionEvent::ContextTransferred { session, to: owner },
+        10 | 11 => SessionEvent::LeaseSet {
+            owner,
+            ttl: Duration::from_secs(1 + random.next() % 60),
+            since: served,
+        },
+        12 => SessionEvent::LeaseEnded { owner },
+        13 if random.below(2) == 0 => SessionEvent::ServingBegan { at: served },
+        13 => SessionEvent::ServedUntil { at: served },
         _ if random.below(8) == 0 => SessionEvent::AllEnded,
-        _ => SessionEvent::Ended { session, forced: None },
-    }
+        _ => {
+            let forced = (random.below(3) == 0).then(|| "it hung".parse().unwrap());
+            SessionEvent::Ended { session, forced }
+        }
+    }]
 }
