@@ -89,6 +89,11 @@ impl Drop for Present {
 }
 
 impl Engine {
+    /// How many calls may be waiting now.
+    pub fn waiting(&self) -> usize {
+        WAITERS_MAX - self.shared.waiting.room.available_permits()
+    }
+
     /// Asks an instance for a call that may wait for a session, and waits for the answer.
     ///
     /// What was waited for in vain was certainly not done: the answer is the refusal that the call would

@@ -7,6 +7,7 @@
 //! - [`session`], [`instance`], [`error`], [`thread`]: one file per service
 //! - `backup`: backups as streams of chunks
 //! - `watch`: watches of sessions as streams of events
+//! - `pipeline`: many operations a message
 //! - `convert`: wire → command, naming every bad field at once; answer → wire
 //! - [`status`]: refusals → gRPC statuses with details
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
@@ -18,6 +19,7 @@ pub mod error;
 pub mod health;
 pub mod instance;
 pub mod layers;
+mod pipeline;
 pub mod session;
 pub mod status;
 pub mod thread;
@@ -103,12 +105,6 @@ fn told<A, R: Reply<A>>(
 /// What the engine answered, or the status of its refusal.
 fn answered<T>(answer: Result<T, impl Refusal>, about: &About) -> Result<T, Status> {
     answer.map_err(|refusal| status::refused(&refusal, about))
-}
-
-/// The answer of a method that this release does not serve.
-fn unserved<W, R>(request: &Request<W>, method: &str) -> Result<Response<R>, Status> {
-    let request_id = request.extensions().get::<layers::RequestId>().cloned();
-    Err(status::unserved(method, &About { request_id, ..About::default() }))
 }
 
 /// Tells the span of the call what it is about. At the default level there is no span.

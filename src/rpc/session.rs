@@ -1,6 +1,5 @@
 //! SessionService: sessions, their contexts and their transactions.
 
-use futures_util::stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::domain::call::session::ListSessions;
@@ -8,8 +7,10 @@ use crate::engine::Engine;
 use crate::proto::api as pb;
 use crate::proto::api::session_service_server::SessionService;
 use crate::rpc::convert::{ListSessionsCommand, session};
-use crate::rpc::instance::Answers;
-use crate::rpc::{answered, ask, ask_patiently, parse, unserved, watch};
+use crate::rpc::instance::{Answers, until};
+use crate::rpc::layers::Deadline;
+use crate::rpc::status::About;
+use crate::rpc::{answered, ask, ask_patiently, parse, pipeline, watch};
 
 /// The service, a thin skin over the engine.
 #[derive(Debug, Clone)]
@@ -23,9 +24,6 @@ impl Sessions {
         Self { engine }
     }
 }
-
-/// The stream of a method that this release does not serve.
-type NoAnswers<T> = stream::Empty<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl SessionService for Sessions {
@@ -145,13 +143,15 @@ impl SessionService for Sessions {
         ask(&self.engine, request).await
     }
 
-    type PipelineSessionContextsStream = NoAnswers<pb::PipelineSessionContextsResponse>;
+    type PipelineSessionContextsStream = Answers<pb::PipelineSessionContextsResponse>;
 
     async fn pipeline_session_contexts(
         &self,
         request: Request<Streaming<pb::PipelineSessionContextsRequest>>,
     ) -> Result<Response<Self::PipelineSessionContextsStream>, Status> {
-        unserved(&request, "PipelineSessionContexts")
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let results = pipeline::results(&self.engine, request);
+        Ok(Response::new(until(deadline, results, About::default())))
     }
 
     type WatchSessionsStream = Answers<pb::WatchSessionsResponse>;

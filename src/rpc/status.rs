@@ -15,10 +15,13 @@ mod watch;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use prost::Message as _;
 use tonic::{Code, Status};
+use tonic_types::pb;
 
 use crate::domain::id::{InstanceId, SessionId, SessionName, ThreadId};
 use crate::domain::jet_err::{JetErr, Kind};
+use crate::domain::lifecycle::PhaseRefusal;
 use crate::domain::limits::{REQUEST_BYTES_MAX, RETRY_AFTER_MS_MIN, UPLOAD_SILENCE_SECONDS_MAX};
 use crate::domain::refusal::{Ours, Refusal, Retry};
 use crate::proto::api;
@@ -136,14 +139,6 @@ pub fn malformed(bad_fields: Vec<BadField>, about: &About) -> Status {
     Answer { message, bad_fields, ..Answer::jet(jet) }.status(about)
 }
 
-/// The status of something the contract has and this release does not serve yet.
-pub fn unserved(what: &str, about: &About) -> Status {
-    let message = format!(
-        "{what} is part of the contract but this release does not serve it yet; nothing was done."
-    );
-    Answer::ours(Code::Unimplemented, "NOT_IMPLEMENTED", message).status(about)
-}
-
 /// The status of a call whose deadline has passed. What it asked for may or may not have been done.
 pub fn deadline_exceeded(about: &About) -> Status {
     let message =
@@ -157,6 +152,20 @@ pub fn deadline_exceeded(about: &About) -> Status {
 pub fn came_too_late(about: &About) -> Status {
     let message = "The call's deadline had passed before it began; nothing was done.".to_owned();
     Answer::ours(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message).status(about)
+}
+
+/// The end of a stream whose server goes down: another, or this one once it is back, goes on.
+pub fn draining(about: &About) -> Status {
+    refused(&PhaseRefusal::Draining, about)
+}
+
+/// A status as a message, for streams in which a refusal is one answer among many.
+pub fn as_message(status: &Status) -> pb::Status {
+    pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
 }
 
 /// The status of an upload whose client says nothing more and does not leave.

@@ -293,7 +293,6 @@ struct TestEnvironment {
 
 impl Default for TestEnvironment {
     #[expect(clippy::disallowed_methods, reason = "the clock of the runtime is the test's own")]
-    #[expect(clippy::disallowed_methods, reason = "it is the clock")]
     fn default() -> Self {
         let (ticks, panics) = Default::default();
         Self { ticks, panics, began: tokio::time::Instant::now() }

@@ -21,7 +21,7 @@ use crate::domain::call::context::CONTEXT_RULE;
 use crate::domain::id::{
     ContextValue, InstanceId, Labels, Malformed, Revision, SessionName, ThreadId,
 };
-use crate::domain::limits::{self, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN};
+use crate::domain::limits::{LEASE_SECONDS_MAX, LEASE_SECONDS_MIN};
 use crate::domain::request::Request;
 use crate::domain::time::Timestamp;
 use crate::rpc::layers::RequestId;
@@ -66,6 +66,13 @@ pub(super) struct Patient<C> {
     pub(super) wait: Duration,
 }
 
+/// A call that never waits.
+impl<C> From<Addressed<C>> for Patient<C> {
+    fn from(addressed: Addressed<C>) -> Self {
+        Self { addressed, wait: Duration::ZERO }
+    }
+}
+
 /// A request that was understood.
 pub(super) struct Parsed<C> {
     pub(super) command: C,
@@ -79,7 +86,7 @@ pub(super) fn parse<W: Parse>(request: W) -> Result<Parsed<W::Command>, Unparsed
     let mut fields = Fields::default();
     let command = request.parse(&mut fields);
     match command {
-        Some(command) if fields.bad.is_empty() && fields.unserved.is_empty() => {
+        Some(command) if fields.bad.is_empty() => {
             Ok(Parsed { command, request: fields.request, about: fields.about })
         }
         Some(_) | None => Err(Unparsed(Box::new(fields))),
@@ -91,11 +98,8 @@ pub(super) struct Unparsed(Box<Fields>);
 
 impl Unparsed {
     pub(super) fn status(self, request_id: Option<RequestId>) -> Status {
-        let Fields { mut bad, unserved, about, context, request: _ } = *self.0;
+        let Fields { mut bad, about, context, request: _ } = *self.0;
         let about = About { request_id, ..about };
-        if bad.is_empty() {
-            return status::unserved(&unserved.join(", "), &about);
-        }
         // A bad context alone is judged later, after the session; among others it is named too.
         if context.is_some_and(|word| ContextValue::new(word).is_none()) {
             bad.push(BadField { field: "context".to_owned(), rule: CONTEXT_RULE.to_owned() });
@@ -108,7 +112,6 @@ impl Unparsed {
 #[derive(Default)]
 pub(super) struct Fields {
     bad: Vec<BadField>,
-    unserved: Vec<&'static str>,
     about: About,
     context: Option<u64>,
     request: Option<Request>,
@@ -165,24 +168,6 @@ impl Fields {
     pub(super) fn context(&mut self, word: u64) -> u64 {
         self.context = Some(word);
         word
-    }
-
-    /// A request id, which this release cannot honour.
-    pub(super) fn request_id(&mut self, id: &str) {
-        if id.is_empty() {
-            return;
-        }
-        if id.len() > limits::REQUEST_ID_BYTES_MAX || !id.bytes().all(|b| b.is_ascii_graphic()) {
-            self.bad("request_id", "a request id is 1 to 64 visible ASCII characters");
-        }
-        self.unserved("request_id", true);
-    }
-
-    /// A feature that this release does not serve: refused rather than ignored.
-    pub(super) fn unserved(&mut self, field: &'static str, used: bool) {
-        if used {
-            self.unserved.push(field);
-        }
     }
 
     /// How long to wait: not at all, if nothing is said.

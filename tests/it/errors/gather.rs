@@ -61,9 +61,6 @@ async fn requests(server: &TestServer, page: &mut Page) {
     page.note("an unknown mode", server.ask(&terminate).await);
     let error = pb::GetErrorRequest { key: Some(pb::get_error_request::Key::Code(1)) };
     page.note("an unknown error", server.ask(&call("ErrorService/GetError", &error)).await);
-    let method = "SessionService/WatchSessions";
-    let watch = Call { method, message: Bytes::new() };
-    page.note("a method that is not served yet", server.ask(&watch).await);
     let method = "SessionService/BeginSession";
     let large = Call { method, message: vec![0; 1024 * 1024].into() };
     page.note("a message that is too large", server.ask(&large).await);

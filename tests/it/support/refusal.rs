@@ -18,8 +18,6 @@ pub(crate) trait Refusal {
     fn bad_fields(&self) -> Vec<String>;
     /// Asserts that this is `JET_errInvalidParameter` for exactly these fields.
     fn is_about_fields(&self, fields: &[&str]);
-    /// Asserts that this says "not in this release" and names `what`.
-    fn is_unserved(&self, what: &str);
 }
 
 impl Refusal for Status {
@@ -65,13 +63,5 @@ impl Refusal for Status {
         let mut expected = fields.to_vec();
         expected.sort_unstable();
         assert_eq!(named, expected);
-    }
-
-    #[track_caller]
-    fn is_unserved(&self, what: &str) {
-        assert_eq!(self.code(), Code::Unimplemented, "{self:?}");
-        assert_eq!(self.reason(), "NOT_IMPLEMENTED");
-        assert!(self.message().contains(what), "{}", self.message());
-        assert!(self.message().contains("nothing was done"), "{}", self.message());
     }
 }
