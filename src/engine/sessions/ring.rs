@@ -59,7 +59,7 @@ impl Budget {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) {
+    pub(in crate::engine) fn take(&self, bytes: usize) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 

@@ -13,12 +13,14 @@
 //! - [`backups`]: backups taken and read in
 //! - [`callers`]: callers that go away, calls that compete, and the end of the server
 //! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
+//! - [`history`]: watches that go on in the log
 
 mod backups;
 mod batches;
 mod callers;
 mod existence;
 mod failure;
+mod history;
 mod lifecycle;
 mod room;
 mod scripted;
