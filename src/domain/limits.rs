@@ -223,8 +223,8 @@ pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
 /// time in which a watcher may be held up.
 pub const WATCH_EVENTS_MAX: usize = 65_536;
 
-/// What they may take, in bytes: with usual names 65,536 of them do not take more.
-pub const WATCH_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// What they may take, in bytes: with usual names, as many take no more.
+pub const WATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What they may take in all instances of a server, in bytes. Where it is reached, an instance keeps no
 /// more than [`WATCH_BYTES_MIN`] of its own.
