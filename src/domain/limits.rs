@@ -283,16 +283,16 @@ pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
 /// time in which a watcher may be held up.
 pub const WATCH_EVENTS_MAX: usize = 65_536;
 
-/// What they may take, in bytes: with usual names 65,536 of them do not take more.
-pub const WATCH_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// What they may take, in bytes: with usual names, as many take no more.
+pub const WATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What they may take in all instances of a server, in bytes. Where it is reached, an instance keeps no
-/// more than [`WATCH_BYTES_MIN`] of its own.
+/// What they may take in all instances of a server, in bytes. Where it is reached, each busy instance keeps
+/// no more than an equal share; what others took before goes when they next tell something.
 pub const WATCH_SERVER_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// What an instance may keep for those who watch it however much the others do, in bytes: some two
-/// hundred events, and 64 MiB in a thousand instances.
-pub const WATCH_BYTES_MIN: usize = 64 * 1024;
+/// What an instance may keep for those who watch it however many others there are, in bytes: the largest
+/// batch of calls with usual names, and 256 MiB in a thousand busy instances.
+pub const WATCH_BYTES_MIN: usize = 256 * 1024;
 
 /// Snapshots that a server sends to watchers at a time; the others wait their turn. Each may hold on to
 /// a copy of what changes in its instance meanwhile.

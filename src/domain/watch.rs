@@ -207,3 +207,14 @@ impl Refusal for WatchRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept for watchers is counted in bytes, and tens of thousands of events are to fit.
+    #[test]
+    fn an_event_is_small() {
+        assert!(size_of::<Told>() <= 192, "{}", size_of::<Told>());
+    }
+}

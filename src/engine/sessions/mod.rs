@@ -6,7 +6,7 @@
 //! taking. Then the watch is *live*: a cursor in the ring of its instance, which holds nothing. A reader
 //! that does not keep up is told so, and from where on it can go on; nothing is ever left out.
 //!
-//! - [`ring`]: what has just happened
+//! - `ring`: what has just happened
 //! - `feed`: snapshots, and what the log remembers
 
 mod feed;

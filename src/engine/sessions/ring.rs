@@ -50,21 +50,50 @@ impl Default for Bounds {
     }
 }
 
-/// What all rings of a server keep together, in bytes.
+/// What all rings of a server keep together. Where it is too much, each may keep the same share.
 #[derive(Debug, Clone, Default)]
-pub(in crate::engine) struct Budget(Arc<AtomicUsize>);
+pub(in crate::engine) struct Budget(Arc<Used>);
+
+#[derive(Debug, Default)]
+struct Used {
+    bytes: AtomicUsize,
+    /// How many rings keep anything.
+    rings: AtomicUsize,
+}
 
 impl Budget {
     pub(in crate::engine) fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+    /// A ring keeps so many bytes that kept so many before.
+    fn changed(&self, before: usize, after: usize) {
+        let Used { bytes, rings } = &*self.0;
+        if after >= before {
+            bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        match (before, after) {
+            (0, 1..) => drop(rings.fetch_add(1, Ordering::Relaxed)),
+            (1.., 0) => drop(rings.fetch_sub(1, Ordering::Relaxed)),
+            (_, _) => {}
+        }
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    /// How much a ring may keep, if all together may keep so much.
+    fn share(&self, all: usize) -> usize {
+        if self.used() <= all {
+            return all;
+        }
+        all / self.0.rings.load(Ordering::Relaxed).max(1)
+    }
+
+    /// As if other rings kept more than all may.
+    #[cfg(test)]
+    pub(in crate::engine) fn exhaust(&self) {
+        self.0.bytes.fetch_add(WATCH_SERVER_BYTES_MAX, Ordering::Relaxed);
+        self.0.rings.fetch_add(WATCH_SERVER_BYTES_MAX, Ordering::Relaxed);
     }
 }
 
@@ -220,8 +249,7 @@ impl Ring {
         kept.last = last;
         if !told.is_empty() {
             kept.events += told.len();
-            kept.bytes += bytes;
-            self.budget.take(bytes);
+            self.weigh(&mut kept, |before| before + bytes);
             kept.parts.push_back(Part { told, bytes });
         }
         while self.has_too_much(&kept) {
@@ -229,8 +257,7 @@ impl Ring {
                 break;
             };
             kept.events -= first.told.len();
-            kept.bytes -= first.bytes;
-            self.budget.give_back(first.bytes);
+            self.weigh(&mut kept, |before| before - first.bytes);
             kept.begin = first.told.last().map_or(kept.begin, |told| told.revision.next());
             dropped.push(first);
         }
@@ -242,9 +269,14 @@ impl Ring {
 
     fn has_too_much(&self, kept: &Kept) -> bool {
         let Bounds { events, bytes, bytes_min, server_bytes } = self.bounds;
-        kept.events > events
-            || kept.bytes > bytes
-            || (kept.bytes > bytes_min && self.budget.used() > server_bytes)
+        let share = self.budget.share(server_bytes).max(bytes_min);
+        kept.events > events || kept.bytes > bytes.min(share)
+    }
+
+    fn weigh(&self, kept: &mut Kept, bytes: impl FnOnce(usize) -> usize) {
+        let before = kept.bytes;
+        kept.bytes = bytes(before);
+        self.budget.changed(before, kept.bytes);
     }
 
     /// How often the instance has begun to serve.
@@ -328,8 +360,8 @@ impl Ring {
     }
 
     fn clear(&self, kept: &mut Kept) {
-        self.budget.give_back(kept.bytes);
-        (kept.events, kept.bytes) = (0, 0);
+        self.weigh(kept, |_| 0);
+        kept.events = 0;
         kept.parts = VecDeque::new();
         kept.begin = kept.last.next();
     }
@@ -346,8 +378,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        let bytes = self.read().bytes;
-        self.budget.give_back(bytes);
+        self.budget.changed(self.read().bytes, 0);
     }
 }
 

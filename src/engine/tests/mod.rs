@@ -17,12 +17,14 @@
 //! - [`threads`]: what concerns a thread in all instances
 //! - [`waiting`]: calls that wait
 //! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
+//! - [`history`]: watches that go on in the log
 
 mod backups;
 mod batches;
 mod callers;
 mod existence;
 mod failure;
+mod history;
 mod leases;
 mod lifecycle;
 mod repeating;

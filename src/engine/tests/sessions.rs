@@ -9,7 +9,8 @@ use crate::domain::limits::{
     BATCH_CALLS_MAX, WATCH_EVENTS_MAX, WATCH_SNAPSHOTS_MAX, WATCH_STALL_SECONDS_MAX,
 };
 use crate::domain::refusal::Ours;
-use crate::domain::watch::WatchRefusal;
+use crate::domain::watch::{Cause, WatchRefusal};
+use crate::engine::patience::Patience;
 use crate::engine::sessions::{SessionWatch, Watched};
 
 use super::scripted::{Fate, Op};
@@ -400,4 +401,47 @@ async fn a_thousand_watches_of_which_a_hundred_stall_are_told_everything() {
     for mut watch in stalled {
         assert_eq!(told(&mut watch).await, "4 Set 1 held by t");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_and_waiters_are_shown_as_they_are_now() {
+    const TTL: Duration = Duration::from_secs(30);
+    let world = World::ready().await;
+    let mut live = world.watch(4).await;
+    let set = SetContext::new(session(1), "t".parse().unwrap(), 7);
+    let leased = SetContext { lease: Some(TTL), ..set };
+    world.call("a", leased, drop).await.unwrap();
+    let waiting = SetContext { wait: true, ..SetContext::new(session(1), "u".parse().unwrap(), 7) };
+    let patience = Patience { wait: 2 * TTL, deadline: None, room: None };
+    let engine = world.engine.clone();
+    let waits = tokio::spawn(async move {
+        let nobody = Asker::once(Principal::anonymous());
+        soon(engine.ask_patiently(&name("a"), nobody, waiting, patience)).await
+    });
+    settle().await;
+    tokio::time::advance(TTL / 3).await;
+
+    let mut watch = world.watch(0).await;
+
+    let Watched::Present(_, view) = soon(watch.next()).await.unwrap().unwrap() else {
+        panic!("session 1 is there");
+    };
+    let lease = view.lease.expect("its holder has a lease");
+    assert_eq!((view.waiters, lease.ttl), (1, TTL));
+    assert!(lease.remaining <= TTL - TTL / 3, "{lease:?}");
+    // Nobody renews it, and whoever waits gets the session.
+    let mut causes = Vec::new();
+    while causes.len() < 3 {
+        if let Watched::Event(told) = soon(live.next()).await.unwrap().unwrap() {
+            let lease = told.seen.after.lease.map(|lease| lease.ttl);
+            causes.push((told.cause.clone(), told.by.is_some(), lease));
+        }
+    }
+    let expected = [
+        (Cause::Set, true, Some(TTL)),
+        (Cause::LeaseExpired, false, None),
+        (Cause::Set, true, None),
+    ];
+    assert_eq!(causes, expected);
+    assert!(waits.await.unwrap().is_ok());
 }

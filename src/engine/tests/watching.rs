@@ -120,3 +120,33 @@ async fn assert_quiet(changes: &mut InstanceChanges) {
     settle().await;
     assert!(changes.next().now_or_never().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn counts_are_told_once_a_second_however_often_they_change() {
+    let world = World::ready().await;
+    let mut changes = world.engine.watch_instances([name("a")].into());
+    assert_eq!(next(&mut changes).await, "a READY");
+    let mut told_at = Vec::new();
+    let mut sessions = 3;
+    for _ in 0..5 {
+        for _ in 0..50 {
+            world.begin_session("a").await.unwrap();
+        }
+        sessions += 50;
+        loop {
+            let InstanceChange::Present(view) = soon(changes.next()).await else {
+                panic!("it is there");
+            };
+            told_at.push(world.environment.monotonic());
+            if view.session_count == sessions {
+                break;
+            }
+        }
+    }
+    assert!(told_at.len() <= 10, "{told_at:?}");
+    let second = Duration::from_secs(1);
+    assert!(told_at.windows(2).all(|pair| pair[1] - pair[0] >= second), "{told_at:?}");
+    world.begin_session("b").await.unwrap();
+    tokio::time::advance(2 * second).await;
+    assert_quiet(&mut changes).await;
+}

@@ -103,19 +103,29 @@ fn a_server_has_one_budget() {
         push(&rings[0], n, 1);
     }
     assert_eq!(rings[0].kept().0, 20, "one alone may use all of it");
-    for ring in &rings[1..] {
+    for (ring, share) in rings[1..].iter().zip([10, 6, 5]) {
         for n in 1..=20 {
             push(ring, n, 1);
         }
-        assert_eq!(ring.kept().0, 2, "each has a little of its own");
+        assert_eq!(ring.kept().0, share, "each may keep as much as the others");
     }
-    push(&rings[0], 21, 1);
-    assert_eq!(rings[0].kept().0, 14, "who has more gives it up");
+    for ring in &rings {
+        push(ring, 21, 1);
+        assert_eq!(ring.kept().0, 5, "who has more gives it up");
+    }
     assert_eq!(budget.used(), 20 * one);
 
     rings[0].enter(&Phase::Terminating);
     rings[0].enter(&Phase::Created);
-    assert_eq!(budget.used(), 6 * one);
+    assert_eq!(budget.used(), 15 * one);
+    push(&rings[1], 22, 1);
+    assert_eq!(rings[1].kept().0, 6, "there is room again");
+    let poor = serving_on(Bounds { server_bytes: one, ..bounds }, 0, budget.clone());
+    for n in 1..=20 {
+        push(&poor, n, 1);
+    }
+    assert_eq!(poor.kept().0, 2, "however much the others keep");
+    drop(poor);
     drop(rings);
     assert_eq!(budget.used(), 0);
 }
