@@ -77,7 +77,8 @@ proptest! {
             Awaited::Pool(labels(&["a"])),
             Awaited::Pool(labels(&["a", "b"])),
         ];
-        let (mut queue, mut plain) = (Queue::default(), Vec::<(Ticket, Waiter)>::new());
+        let mut queue = Queue::default();
+        let mut plain: Vec<(Ticket, Waiter)> = Vec::new();
         for (step, owner, what, nth) in steps {
             if step == 0 && !plain.is_empty() {
                 let (ticket, waiter) = plain.remove(nth % plain.len());

@@ -103,6 +103,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         (who(), id()).prop_map(|(who, id)| Reset(who, id)),
         (who(), id()).prop_map(|(who, id)| BeginTx(who, id)),
         (who(), id()).prop_map(|(who, id)| RollbackAll(who, id)),
+        (who(), id()).prop_map(|(who, id)| Commit(who, id)),
         (who(), id()).prop_map(|(who, id)| End(who, id)),
     ];
     let op = prop_oneof![
@@ -198,7 +199,10 @@ impl Crowd {
                 };
                 let holder = CROWD.into_iter().find(|who| owner(*who) == binding.owner).unwrap();
                 let step = if let Op::HandOver(_, to) = op {
-                    Transfer(holder, id, to)
+                    // Mostly to somebody who waits for it.
+                    let waits = |(_, ask): &&(usize, Ask)| ask.what == What::Set(id);
+                    let heir = self.waiting.iter().find(waits).filter(|_| to != T3);
+                    Transfer(holder, id, heir.map_or(to, |(_, ask)| ask.who))
                 } else if let Op::TakeAway(_) = op {
                     Force(id, binding.token.get())
                 } else {
@@ -236,7 +240,7 @@ impl Crowd {
         }
         self.check_losses(changes);
         self.check_answers(answers, adopts);
-        self.check_deadlines();
+        self.check_deadlines(changes);
         self.check_nobody_sleeps();
     }
 
@@ -350,8 +354,9 @@ impl Crowd {
     }
 
     /// Leases end when they should, and nothing is left when their time is over.
-    fn check_deadlines(&mut self) {
+    fn check_deadlines(&mut self, from: usize) {
         let world = &self.line.world;
+        let before = world.changes[..from].last().map_or(Revision::ZERO, |last| last.revision);
         let served = world.served;
         for who in CROWD.map(owner) {
             let holds = world.instance.table.held_count(&who) > 0;
@@ -365,7 +370,10 @@ impl Crowd {
                         assert!((promise.from + promise.ttl..=latest).contains(&end));
                     }
                     None => {
-                        assert!(!holds && promise.from + promise.ttl <= served);
+                        assert!(promise.from + promise.ttl <= served);
+                        // A call of it may still have been waiting, whose turn has come just now.
+                        let mut held = world.instance.table.held(&who, usize::MAX).into_iter();
+                        assert!(held.all(|id| world.token(id.get()) > before.get()), "{who:?}");
                         self.promises.remove(&who);
                     }
                 }

@@ -1,5 +1,6 @@
 //! Handing over, asking and taking away: "Tokens", "Transfer" and "Details" of the fine print.
 
+use super::step::GUARD;
 use super::*;
 use crate::domain::refusal::{Cause, Ours};
 use crate::domain::session::{HowLost, Lost};
@@ -166,7 +167,7 @@ fn the_last_holder_is_told_how_it_lost_a_session() {
     let reason = "its host is gone".parse().unwrap();
     for (lose, cause, how, by) in [
         (transfer, Cause::Transferred, HowLost::Transferred, T1),
-        (force, Cause::Forced, HowLost::Forced(reason), step::GUARD),
+        (force, Cause::Forced, HowLost::Forced(reason), GUARD),
         (expire, Cause::LeaseExpired, HowLost::LeaseExpired, NOBODY),
     ] {
         let mut world = World::after(&HELD);

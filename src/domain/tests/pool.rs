@@ -157,7 +157,7 @@ fn a_claim_judges_its_word_and_the_phase_first() {
 
 impl World {
     /// The token in force.
-    fn token(&self, id: u64) -> u64 {
+    pub(super) fn token(&self, id: u64) -> u64 {
         let session = self.instance.table.session(sesid(id)).unwrap();
         session.binding().unwrap().token.get()
     }

@@ -398,6 +398,16 @@ fn a_thread_that_holds_nothing_counts_as_a_change_like_others() {
     }
     world.pass(TTL);
     assert_eq!((world.expire_some(2), world.expire_some(9)), (2, 2));
+
+    // T1 comes first and takes the whole turn.
+    let mut world = World::after(&[Begin, Begin]);
+    for who in [T2, T3] {
+        world.set_for(who, 1, Some(TTL));
+        world.ok(Reset(who, 1));
+    }
+    [1, 2].into_iter().for_each(|id| drop(world.set_for(T1, id, Some(TTL))));
+    world.pass(TTL);
+    assert_eq!((world.expire_some(3), world.expire_some(3)), (3, 2));
 }
 
 #[test]

@@ -90,6 +90,20 @@ fn a_claim_that_waits_takes_a_session_when_its_transaction_is_over() {
 }
 
 #[test]
+fn a_transaction_that_ends_on_a_free_session_gives_it_to_a_claim() {
+    for end in [Commit(T1, 3), Rollback(T1, 3), RollbackAll(T1, 3)] {
+        let mut line = held();
+        let begin = BeginSession { labels: labels(&["a"]) };
+        line.step(|world| world.call(T1, &begin).unwrap());
+        line.step(|world| world.ok(BeginTx(T1, 3)));
+        let claim = line.ask(Ask::claim(T2, &["a"]));
+        assert_eq!(line.waiting(), [claim]);
+        line.step(|world| world.ok(end));
+        assert_eq!(got(&line, claim), Some(3), "{end:?}");
+    }
+}
+
+#[test]
 fn a_session_that_begins_goes_to_a_claim_that_waits() {
     let mut line = held();
     let claims = [T2, T3].map(|who| line.ask(Ask::claim(who, &["a"])));
