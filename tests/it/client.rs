@@ -1,5 +1,8 @@
 //! The Rust client and a real server: what both mean by the same words.
 
+mod network;
+mod proxy;
+
 use std::time::Duration;
 
 use jet_session::client::fence::{Gate, Refused};
