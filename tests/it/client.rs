@@ -2,6 +2,7 @@
 
 mod network;
 mod proxy;
+mod watch;
 
 use std::time::Duration;
 
