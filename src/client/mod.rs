@@ -1,12 +1,26 @@
 //! The client: taking a session, knowing that it is still held, letting it go.
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //!
 //! use jet_session::client::{Client, Error};
 //!
-//! # async fn example() -> Result<(), Error> {
-//! let client = Client::builder("http://127.0.0.1:50051")
+//! # use jet_session::server::{self, Config, Ending, Order, Orders};
+//! # let (orders, taken) = Orders::channel();
+//! # let (ready, address) = std::sync::mpsc::sync_channel(1);
+//! # let server = std::thread::spawn(move || {
+//! #     let config = Config::new(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+//! #     server::run(&config, || Ok(taken), |address| ready.send(address).unwrap())
+//! # });
+//! # let uri = format!("http://{}", address.recv().unwrap());
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(example(uri)).unwrap();
+//! # drop(runtime);
+//! # orders.try_send(Order).unwrap();
+//! # assert_eq!(server.join().unwrap().unwrap(), Ending::Graceful);
+//! # async fn example(uri: String) -> Result<(), Error> {
+//! // Such as http://127.0.0.1:50051.
+//! let client = Client::builder(uri)
 //!     .lease_ttl(Duration::from_secs(10))
 //!     .connect()
 //!     .await?;

@@ -1,5 +1,9 @@
 //! The Rust client and a real server: what both mean by the same words.
 
+mod network;
+mod proxy;
+mod watch;
+
 use std::time::Duration;
 
 use jet_session::client::fence::{Gate, Refused};
