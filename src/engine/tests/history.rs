@@ -28,7 +28,7 @@ impl Logged {
             durability: Durability::Flush,
             ready: true,
         };
-        engine.create(wanted).await.unwrap();
+        engine.create(wanted, Asker::once(Principal::anonymous())).await.unwrap();
         // As if other instances had used up everything.
         engine.shared.watches.budget.exhaust();
         Self { engine, _dir: dir }
