@@ -37,7 +37,6 @@ const BASIC: Mix = Mix {
 };
 
 /// What a server serves that has the whole contract.
-#[expect(dead_code, reason = "this server has not")]
 const FULL: Mix =
     Mix { waits: true, transfers: true, checks: true, forces: true, leases: true, retries: true };
 
@@ -277,6 +276,11 @@ fn size(mix: Mix) -> Size {
 #[tokio::test]
 async fn what_many_were_answered_happened_one_after_the_other() {
     campaign(BASIC).await;
+}
+
+#[tokio::test]
+async fn whatever_many_were_answered_happened_one_after_the_other() {
+    campaign(FULL).await;
 }
 
 #[tokio::test]
