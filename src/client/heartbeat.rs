@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::domain::id::{SessionName, ThreadId};
-use crate::domain::limits::{HEARTBEAT_THREADS_MAX, HEARTBEATS_AT_ONCE, LOOKUPS_AT_ONCE};
+use crate::domain::limits::{HEARTBEATS_AT_ONCE, LOOKUPS_AT_ONCE, THREADS_PER_CALL_MAX};
 use crate::proto::api::{CheckSessionContextRequest, KeepThreadsAliveRequest, LostContext};
 
 use super::chance::hastened;
@@ -74,7 +74,7 @@ async fn run(core: Weak<Core>, ttl: Duration, first: Duration) {
 
 /// Renews these threads; answers whether all of them were.
 pub(super) async fn renew(client: &Client, threads: &[Arc<Declared>], ttl: Duration) -> bool {
-    let batches: Vec<_> = threads.chunks(HEARTBEAT_THREADS_MAX).map(<[_]>::to_vec).collect();
+    let batches: Vec<_> = threads.chunks(THREADS_PER_CALL_MAX).map(<[_]>::to_vec).collect();
     stream::iter(batches)
         .map(|batch| renew_batch(client.clone(), batch, ttl))
         .buffer_unordered(HEARTBEATS_AT_ONCE)
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_heartbeat_always_fits_into_a_message() {
         let request = KeepThreadsAliveRequest {
-            thread_ids: vec!["x".repeat(THREAD_ID_BYTES_MAX); HEARTBEAT_THREADS_MAX],
+            thread_ids: vec!["x".repeat(THREAD_ID_BYTES_MAX); THREADS_PER_CALL_MAX],
             lease_ttl: prost_types::Duration::try_from(TTL_MAX).ok(),
             include_held: true,
         };

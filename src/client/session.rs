@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::domain::id::{InstanceId, SessionName, ThreadId};
-use crate::domain::limits::{HEARTBEAT_THREADS_MAX, PAGE_SIZE_MAX};
+use crate::domain::limits::{PAGE_SIZE_MAX, THREADS_PER_CALL_MAX};
 use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::{self, SessionFilter};
 
@@ -121,7 +121,7 @@ impl Client {
         threads: impl IntoIterator<Item = ThreadId>,
     ) -> Result<(), Error> {
         let ids: Vec<String> = threads.into_iter().map(|id| id.to_string()).collect();
-        for batch in ids.chunks(HEARTBEAT_THREADS_MAX) {
+        for batch in ids.chunks(THREADS_PER_CALL_MAX) {
             let message = api::EndThreadsRequest { thread_ids: batch.to_vec() };
             let threads = self.raw_threads();
             let call = self.call(self.timeout(), |attempt| {

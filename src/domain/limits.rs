@@ -354,10 +354,6 @@ pub const RETRY_AFTER_MS_MIN: u64 = 50;
 /// The longest such wait, in milliseconds: estimates err, and whoever looks twice a minute costs nothing.
 pub const RETRY_AFTER_MS_MAX: u64 = 30_000;
 
-/// Threads that a client names in one call at most: with the longest names they always fit into a message
-/// that a server takes.
-pub const HEARTBEAT_THREADS_MAX: usize = 400;
-
 /// Heartbeats that a client has in flight at a time when its threads do not fit into one: a slow answer
 /// must not hold up the others, and a server need not take all of them at once.
 pub const HEARTBEATS_AT_ONCE: usize = 4;

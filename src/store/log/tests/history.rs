@@ -8,7 +8,7 @@ use super::server::{changes, record};
 use crate::domain::event::Change;
 use crate::domain::id::Revision;
 use crate::domain::instance::{Durability, InstanceRecord};
-use crate::domain::table::{Floor, SessionTable};
+use crate::domain::table::{Floor, Retries, SessionTable};
 use crate::store::log::compact::{self, Beginning};
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::{LogJournal, LogStore, Sizes, Work, segment};
@@ -46,7 +46,7 @@ impl Written {
             let batch = changes(&mut self.table, &mut self.random, 5);
             self.journal.commit(&batch).await.unwrap();
             for change in batch {
-                self.all.push((table.clone(), change.clone()));
+                self.all.push((without_answers(&table), change.clone()));
                 table.apply(&change);
             }
             self.journal.settle(&self.table);
@@ -133,7 +133,7 @@ async fn what_is_kept_is_told_and_is_no_more_than_it_may_be() {
     }
     assert!(oldest_before > 1, "the beginning has gone");
     let names = written.disk.list(&written.dir()).unwrap();
-    assert!(compact::snapshots(&written.dir(), &names).len() > 3, "{names:?}");
+    assert!(compact::snapshots(&written.dir(), &names).len() > 2, "{names:?}");
     written.check().await;
     let disk = written.disk.clone();
     written.journal.close().await.unwrap();
@@ -193,23 +193,24 @@ async fn a_reader_that_is_overtaken_is_told_what_is_left() {
 async fn what_was_answered_and_lost_is_not_passed_over() {
     let mut written = Written::new(Durability::Lazy, Sizes::default()).await;
     written.commit(4).await;
+    let kept = written.table.revision().get();
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     written.commit(3).await;
-    assert_eq!(written.table.revision().get(), 35);
+    let answered = written.table.revision().get();
 
     // The power fails before what was answered last is written.
     let disk = written.disk.image(Kept::Nothing);
     let remembered = written.reopen(disk).await.get();
 
     let current = written.table.revision().get();
-    assert_eq!(remembered, 20);
-    assert!(current > 35, "no number comes twice");
-    written.all.truncate(20);
+    assert_eq!(remembered, kept);
+    assert!(current > answered, "no number comes twice");
+    written.all.truncate(usize::try_from(kept).unwrap());
     written.commit(2).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     for from in 1..=current + 3 {
         let told = written.since(from).await.map(|(_, told)| told);
-        if from <= 21 || from > current {
+        if from <= kept + 1 || from > current {
             let behind = written.all.iter().map(|(_, change)| change);
             let behind = behind.filter(|change| change.revision.get() >= from);
             assert!(told.unwrap().iter().eq(behind), "from {from} on");
@@ -219,14 +220,14 @@ async fn what_was_answered_and_lost_is_not_passed_over() {
                 "{from} was lost: {told:?}",
             );
         }
-        if from == 40 {
+        if from == answered + 5 {
             // Those between are all alike.
             let told = written.since(current).await;
             assert!(matches!(told, Err(NoHistory::Before(_))));
             break;
         }
     }
-    for from in current + 1..=current + 10 {
+    for from in current + 1..=written.table.revision().get() {
         assert_eq!(written.since(from).await.unwrap().1[0].revision.get(), from);
     }
 }
@@ -281,7 +282,14 @@ async fn what_was_before_a_restore_is_another_history() {
         let told = history.since(Revision::new(from)).await;
         assert!(matches!(told, Err(NoHistory::Before(oldest)) if oldest == first), "{from}");
     }
-    assert_eq!(history.since(first).await.unwrap().table, table);
+    assert_eq!(history.since(first).await.unwrap().table, without_answers(&table));
+}
+
+/// The table without what nobody asks the past for.
+fn without_answers(table: &SessionTable) -> SessionTable {
+    let mut table = table.clone();
+    *table.retries_mut() = Retries::default();
+    table
 }
 
 async fn open(disk: &ForgetfulDisk, record: &InstanceRecord) -> LogJournal<ForgetfulDisk> {
