@@ -253,7 +253,7 @@ impl<S: Store> Owner<S> {
     async fn delete(&mut self) -> Result<Floor, PhaseRefusal> {
         self.instance.phase.on(Event::Delete)?;
         let id = self.instance.record.id.clone();
-        self.store.delete(&id).await.map_err(|error| {
+        self.store.delete(&id, None).await.map_err(|error| {
             PhaseRefusal::Unavailable(self.failure(error.error, with_causes(&error)))
         })
     }
