@@ -196,7 +196,7 @@ impl Instance {
         stamp: &Stamp,
     ) -> Result<Option<A>, Refused<R>> {
         self.phase.admit(Admission::LetsGo)?;
-        if self.record.replays.find(&stamp.by, request, stamp.now) != Ok(None) {
+        if self.record.replayed(&stamp.by, request, stamp.now) != Ok(None) {
             // A call on the instance itself had it.
             return Err(Refused::RequestIdReused);
         }

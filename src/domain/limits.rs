@@ -40,6 +40,13 @@ pub const RETRY_ANSWERS_MAX: usize = 1_048_576;
 /// first. Such calls are rare, and with the longest names this many take half of what a record may take.
 pub const REPLAYS_MAX: usize = 64;
 
+/// Deleted instances that something is kept of for retries, per principal; the oldest goes first. One a second
+/// is what a busy suite of tests deletes.
+pub const GONE_PER_PRINCIPAL_MAX: usize = 1_024;
+
+/// The same for all principals of a server: some 32 MiB of a disk, and a start reads them in no time.
+pub const GONE_MAX: usize = 4 * GONE_PER_PRINCIPAL_MAX;
+
 /// The shortest lease, in seconds: a renewal must have time to be lost and sent again.
 pub const LEASE_SECONDS_MIN: u64 = 1;
 

@@ -15,6 +15,7 @@
 //! - [`handover`]: what a change means for those who wait
 //! - [`watch`]: what those who watch are told
 //! - [`request`]: what a call answered, for when it comes again
+//! - [`replay`], [`gone`]: the same of calls on an instance itself, also when it is no more
 //! - [`instance`]: record, phase and sessions together; calls are decided here
 //! - [`backup`]: why a backup is not taken or not read in
 //! - [`call`]: one type per JET call, with what it answers and why it is refused
@@ -25,6 +26,7 @@
 pub mod backup;
 pub mod call;
 pub mod event;
+pub mod gone;
 pub mod handover;
 pub mod id;
 pub mod instance;

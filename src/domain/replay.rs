@@ -107,6 +107,20 @@ impl Replays {
 }
 
 impl InstanceRecord {
+    /// What a call on the instance with this request was answered, if it is not too old at `now`. The
+    /// request that created it is another call.
+    pub fn replayed(
+        &self,
+        by: &Principal,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Option<&Replay>, Reused> {
+        match &self.created_by {
+            Some(made) if made.answers(by, request, now)? => Err(Reused),
+            Some(_) | None => self.replays.find(by, request, now),
+        }
+    }
+
     /// The record as a call found it that was answered like this.
     #[must_use]
     pub fn as_answered(&self, answered: &Answered) -> Self {

@@ -49,7 +49,7 @@ use crate::domain::instance::{
     TerminateRefusal,
 };
 use crate::domain::jet_err::JetErr;
-use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
+use crate::domain::lifecycle::{Admission, Failure, Phase, PhaseRefusal};
 use crate::domain::refusal::{Facts, Refusal, Retry};
 use crate::domain::replay::Replays;
 use crate::domain::table::Floor;
@@ -293,20 +293,25 @@ impl Engine {
     }
 
     /// Forgets an instance that is not initialised.
-    pub async fn delete(&self, id: InstanceId) -> Result<(), Unanswered<PhaseRefusal>> {
-        let handle = self.handle(&id)?;
-        // The registrar waits for the owner, and creating others must not wait for an owner that is
-        // busy and would refuse.
-        let phase = handle.view.borrow().phase.on(Event::Delete);
-        phase.map_err(|refusal| self.refused(&handle, refusal))?;
+    pub async fn delete(
+        &self,
+        id: InstanceId,
+        asker: Asker,
+    ) -> Result<(), Unanswered<PhaseRefusal>> {
+        let handle = self.handle(&id);
         let (reply, answer) = oneshot::channel();
-        let message = registrar::Message::Delete(id, reply);
+        // Also if there is no such instance: it may be gone because of this very request.
+        let message = registrar::Message::Delete(id, asker, reply);
         if self.shared.registrar.send(message).await.is_err() {
             return Err(Unanswered::ShuttingDown);
         }
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(self.lost(&handle)),
+        match (answer.await, handle) {
+            (Ok(Err(Unanswered::Refused(refusal))), Ok(handle)) => {
+                Err(self.refused(&handle, refusal))
+            }
+            (Ok(result), _) => result,
+            (Err(_), Ok(handle)) => Err(self.lost(&handle)),
+            (Err(_), Err(unknown)) => Err(unknown),
         }
     }
 

@@ -9,14 +9,15 @@ use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::backup::RestoreRefusal;
+use crate::domain::gone::AllGone;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::{self, CreateRefusal, Instance, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
-use crate::domain::lifecycle::{Failure, PhaseRefusal};
+use crate::domain::lifecycle::{Event, Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
 use crate::domain::replay::{Replay, Reused};
 use crate::domain::table::{Floor, SessionTable};
-use crate::engine::owner::{self, Owner};
+use crate::engine::owner::{self, Deleted, Owner};
 use crate::engine::sessions::ring::Ring;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Asker, Environment, Handle, NewInstance, Shared, Unanswered, new_record};
@@ -28,7 +29,7 @@ pub(super) use crate::domain::limits::REGISTRAR_QUEUE_MAX as QUEUE_MAX;
 #[derive(Debug)]
 pub(super) enum Message {
     Create(NewInstance, Asker, oneshot::Sender<Result<InstanceView, Unanswered<CreateRefusal>>>),
-    Delete(InstanceId, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
+    Delete(InstanceId, Asker, oneshot::Sender<Result<(), Unanswered<PhaseRefusal>>>),
     /// Begins an epoch that nobody has used and that is above these numbers too.
     Raise(Floor, oneshot::Sender<Result<Floor, RestoreRefusal>>),
     /// The server goes down: nothing is created or deleted any more.
@@ -43,6 +44,8 @@ pub(super) struct Registrar<S: Store> {
     floor: Floor,
     /// Instances that were created by requests that may come again, as they were then.
     created: Vec<InstanceRecord>,
+    /// What is kept of instances that were deleted.
+    gone: AllGone,
 }
 
 impl<S: Store> Registrar<S> {
@@ -56,7 +59,9 @@ impl<S: Store> Registrar<S> {
         let catalog = store.load().await?;
         let created = catalog.instances.iter().filter(|record| record.created_by.is_some());
         let created = created.cloned().collect();
-        let registrar = Self { store, environment, shared, floor: catalog.floor, created };
+        let (floor, gone) = (catalog.floor, AllGone::new(catalog.gone));
+        let mut registrar = Self { store, environment, shared, floor, created, gone };
+        registrar.forget().await;
         for (id, error) in catalog.damaged {
             registrar.register_damaged(id, &error);
         }
@@ -78,8 +83,8 @@ impl<S: Store> Registrar<S> {
                     });
                     drop(reply.send(result));
                 }
-                Message::Delete(id, reply) => {
-                    if let Some(result) = self.delete(&id).await {
+                Message::Delete(id, asker, reply) => {
+                    if let Some(result) = self.delete(&id, &asker).await {
                         drop(reply.send(result));
                     }
                 }
@@ -110,7 +115,8 @@ impl<S: Store> Registrar<S> {
         let Some(shared) = self.shared.upgrade() else {
             return Err(Unanswered::ShuttingDown);
         };
-        let repeated = self.repeated(&asker);
+        self.forget().await;
+        let repeated = self.repeated(&wanted.id, &asker);
         if let Some(view) = repeated.map_err(|Reused| Unanswered::RequestIdReused)? {
             return Ok(view);
         }
@@ -134,11 +140,23 @@ impl<S: Store> Registrar<S> {
         Ok(view)
     }
 
-    /// What this request was answered when it created an instance. Those that are too old are forgotten.
-    fn repeated(&mut self, asker: &Asker) -> Result<Option<InstanceView>, Reused> {
+    /// Forgets what nobody asks for any more.
+    async fn forget(&mut self) {
         let now = self.environment.now();
-        let replay = |record: &InstanceRecord| record.created_by.clone();
-        self.created.retain(|record| replay(record).is_some_and(|made| !made.is_too_old(now)));
+        let made = |record: &InstanceRecord| record.created_by.clone();
+        self.created.retain(|record| made(record).is_some_and(|made| !made.is_too_old(now)));
+        for gone in self.gone.outdated(now) {
+            if let Err(error) = self.store.forget(&gone).await {
+                // It takes room and does no harm; the next start tries again.
+                let cause = with_causes(&error);
+                tracing::warn!(instance = %gone.record.id, cause, "a deleted instance stays");
+            }
+        }
+    }
+
+    /// What this request was answered when it created an instance, be it still there or not.
+    fn repeated(&self, id: &InstanceId, asker: &Asker) -> Result<Option<InstanceView>, Reused> {
+        let now = self.environment.now();
         let Some(request) = &asker.request else {
             return Ok(None);
         };
@@ -149,7 +167,8 @@ impl<S: Store> Registrar<S> {
                 return Ok(Some(InstanceView::repeated(record, &made.answer)));
             }
         }
-        Ok(None)
+        let found = self.gone.created(id, &asker.by, request, now)?;
+        Ok(found.map(|(record, made)| InstanceView::repeated(record, &made.answer)))
     }
 
     async fn raise(&mut self, above: Floor) -> Result<Floor, RestoreRefusal> {
@@ -171,22 +190,43 @@ impl<S: Store> Registrar<S> {
     }
 
     /// Answers nothing where the owner takes the question with it.
-    async fn delete(&mut self, id: &InstanceId) -> Option<Result<(), Unanswered<PhaseRefusal>>> {
+    async fn delete(
+        &mut self,
+        id: &InstanceId,
+        asker: &Asker,
+    ) -> Option<Result<(), Unanswered<PhaseRefusal>>> {
         let shared = self.shared.upgrade()?;
-        let owner = {
+        if let Some(request) = &asker.request {
+            match self.gone.deleted(id, &asker.by, request, self.environment.now()) {
+                Ok(true) => return Some(Ok(())),
+                Ok(false) => {}
+                Err(Reused) => return Some(Err(Unanswered::RequestIdReused)),
+            }
+        }
+        let handle = {
             let instances = shared.instances.read().unwrap_or_else(PoisonError::into_inner);
-            instances.get(id).map(|handle| handle.owner.clone())
+            instances.get(id).cloned()
         };
-        let Some(owner) = owner else {
+        let Some(handle) = handle else {
             return Some(Err(Unanswered::NoSuchInstance));
         };
+        // Creating others must not wait for an owner that is busy and would refuse.
+        let phase = handle.view.borrow().phase.on(Event::Delete);
+        if let Err(refusal) = phase {
+            return Some(Err(Unanswered::Refused(refusal)));
+        }
         let (reply, answer) = oneshot::channel();
-        owner.send(owner::Message::Delete(reply)).await.ok()?;
-        let floor = match answer.await.ok()? {
-            Ok(floor) => floor,
-            Err(refusal) => return Some(Err(Unanswered::Refused(refusal))),
+        handle.owner.send(owner::Message::Delete(asker.clone(), reply)).await.ok()?;
+        let Deleted { floor, kept } = match answer.await.ok()? {
+            Ok(deleted) => deleted,
+            Err(refusal) => return Some(Err(refusal)),
         };
         self.floor = self.floor.max(floor);
+        self.created.retain(|record| record.id != *id);
+        if let Some(gone) = kept {
+            self.gone.keep(gone);
+        }
+        self.forget().await;
         shared.instances.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         shared.board.changed();
         tracing::info!(instance = %id, "instance deleted");

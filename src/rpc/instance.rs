@@ -127,7 +127,7 @@ impl InstanceService for Instances {
         request: Request<pb::DeleteInstanceRequest>,
     ) -> Result<Response<pb::DeleteInstanceResponse>, Status> {
         let (DeleteCommand(id), caller) = parse(request)?;
-        answered(self.engine.delete(id).await, &caller.about)?;
+        answered(self.engine.delete(id, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::DeleteInstanceResponse {}))
     }
 

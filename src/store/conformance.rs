@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::domain::event::{Change, HowReset, SessionEvent};
+use crate::domain::gone::Gone;
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::request::{Answer, AnswerKind, Fingerprint, Made, Request};
@@ -22,6 +23,7 @@ pub(crate) async fn check<S: Store, F: Future<Output = S>>(fresh: impl Fn() -> F
     a_dropped_journal_keeps_what_it_acknowledged(fresh().await).await;
     instances_do_not_mix(fresh().await).await;
     deleting_raises_the_floor_for_ever(fresh().await).await;
+    what_is_kept_of_a_deleted_instance_outlives_it(fresh().await).await;
     a_floor_can_be_raised_and_never_sinks(fresh().await).await;
     numbers_begin_above_the_floor(fresh().await).await;
     replacing_changes_record_and_sessions_together(fresh().await).await;
@@ -114,12 +116,49 @@ async fn deleting_raises_the_floor_for_ever(store: impl Store) {
     store.create(&record("b")).await.unwrap();
 
     let floor = Floor { revision: Revision::new(2), sesid: 1 };
-    assert_eq!(store.delete(&record("a").id).await.unwrap(), floor);
-    assert_eq!(store.delete(&record("b").id).await.unwrap(), floor, "floors never sink");
+    assert_eq!(store.delete(&record("a").id, None).await.unwrap(), floor);
+    assert_eq!(store.delete(&record("b").id, None).await.unwrap(), floor, "floors never sink");
     let catalog = store.load().await.unwrap();
     assert!(catalog.instances.is_empty());
     assert_eq!(catalog.floor, floor);
-    assert!(store.delete(&record("a").id).await.is_err(), "it is gone");
+    assert!(store.delete(&record("a").id, None).await.is_err(), "it is gone");
+}
+
+async fn what_is_kept_of_a_deleted_instance_outlives_it(store: impl Store) {
+    let mut kept = Vec::new();
+    for (name, uid) in [("a", "1"), ("a", "2"), ("b", "3")] {
+        let record = InstanceRecord { uid: Uid::new(uid), ..record(name) };
+        store.create(&record).await.unwrap();
+        kept.push(gone(&record));
+        store.delete(&record.id, kept.last()).await.unwrap();
+    }
+    // Of this one nothing is kept.
+    store.create(&record("a")).await.unwrap();
+    store.delete(&record("a").id, None).await.unwrap();
+    store.create(&record("a")).await.unwrap();
+
+    assert_eq!(all_gone(&store).await, kept);
+    assert!(store.delete(&record("c").id, Some(&kept[0])).await.is_err(), "there is none");
+    for _ in 0..2 {
+        store.forget(&kept[1]).await.unwrap();
+        assert_eq!(all_gone(&store).await, [kept[0].clone(), kept[2].clone()]);
+    }
+    assert_eq!(store.load().await.unwrap().instances, [record("a")]);
+}
+
+/// What is kept of deleted instances, in the order of their uids.
+async fn all_gone(store: &impl Store) -> Vec<Gone> {
+    let mut gone = store.load().await.unwrap().gone;
+    gone.sort_by_key(|gone| gone.record.uid.as_str().to_owned());
+    gone
+}
+
+/// What is kept of an instance that a request deletes which may come again.
+pub(crate) fn gone(record: &InstanceRecord) -> Gone {
+    let id = format!("deletes-{}", record.uid.as_str()).parse().unwrap();
+    let request = Request { id, body: Fingerprint::new(7) };
+    let now = Timestamp::from_micros(5);
+    Gone::of(record, &Principal::anonymous(), Some(&request), now).unwrap()
 }
 
 async fn a_floor_can_be_raised_and_never_sinks(store: impl Store) {

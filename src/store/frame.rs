@@ -55,11 +55,13 @@ pub enum Kind {
     Threads = 10,
     /// Answers of a snapshot that are kept for retries.
     Answers = 11,
+    /// What is kept of an instance that was deleted.
+    Gone = 12,
 }
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Segment,
         Self::Changes,
         Self::Numbers,
@@ -71,6 +73,7 @@ impl Kind {
         Self::Floor,
         Self::Threads,
         Self::Answers,
+        Self::Gone,
     ];
 
     /// The kind with this number.

@@ -65,6 +65,11 @@ pub fn record_decode(bytes: &[u8]) {
         record::write_instance(&instance, generation, &mut again);
         assert_eq!(record::read_instance(&again), Ok((instance, generation)));
     }
+    if let Ok(gone) = record::read_gone(bytes) {
+        let mut again = Vec::new();
+        record::write_gone(&gone, &mut again);
+        assert_eq!(record::read_gone(&again), Ok(gone));
+    }
     if let Ok(floor) = record::read_floor(bytes) {
         let mut again = Vec::new();
         record::write_floor(floor, &mut again);

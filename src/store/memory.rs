@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 
 use crate::domain::event::Change;
+use crate::domain::gone::Gone;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
@@ -27,6 +28,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     instances: BTreeMap<InstanceId, (InstanceRecord, Arc<Mutex<SessionTable>>)>,
+    gone: Vec<Gone>,
     floor: Floor,
 }
 
@@ -44,6 +46,7 @@ impl Store for MemoryStore {
         Ok(Catalog {
             instances: kept.instances.values().map(|(record, _)| record.clone()).collect(),
             damaged: Vec::new(),
+            gone: kept.gone.clone(),
             floor: kept.floor,
         })
     }
@@ -68,14 +71,20 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn delete(&self, id: &InstanceId) -> Result<Floor, StoreError> {
+    async fn delete(&self, id: &InstanceId, gone: Option<&Gone>) -> Result<Floor, StoreError> {
         let mut kept = lock(&self.kept);
         let (_, table) = kept
             .instances
             .remove(id)
             .ok_or_else(|| misuse("deleting an instance", "there is no such instance"))?;
         kept.floor = kept.floor.max(lock(&table).floor());
+        kept.gone.extend(gone.cloned());
         Ok(kept.floor)
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StoreError> {
+        lock(&self.kept).gone.retain(|kept| kept.record.uid != gone.record.uid);
+        Ok(())
     }
 
     async fn raise(&self, floor: Floor) -> Result<(), StoreError> {

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::domain::event::Change;
+use crate::domain::gone::Gone;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
@@ -63,7 +64,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets an instance whose journal is closed, and answers the floor above every number that it
     /// and all deleted before it ever used. The floor is remembered before the instance is forgotten.
-    fn delete(&self, id: &InstanceId) -> impl Future<Output = Result<Floor, StoreError>> + Send;
+    /// What is to be kept of it comes in its place: both or neither, whenever the process ends.
+    fn delete(
+        &self,
+        id: &InstanceId,
+        kept: Option<&Gone>,
+    ) -> impl Future<Output = Result<Floor, StoreError>> + Send;
+
+    /// Forgets what was kept of a deleted instance. It may come back if the process ends soon: whoever
+    /// loads it sees that nobody asks for it any more.
+    fn forget(&self, gone: &Gone) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Remembers that no number at or below `floor` is ever new again. A floor never sinks.
     fn raise(&self, floor: Floor) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -171,6 +181,8 @@ pub struct Catalog {
     /// Instances whose record cannot be read, and why. Opening one of them fails likewise; the others
     /// are served.
     pub damaged: Vec<(InstanceId, StoreError)>,
+    /// What is kept of deleted instances, in any order.
+    pub gone: Vec<Gone>,
     /// The floor above every number that a deleted instance ever used.
     pub floor: Floor,
 }

@@ -3,7 +3,7 @@
 //! Reading trusts nothing: every value goes through the door that a client's value would go through,
 //! and a message that says something impossible is refused as a whole.
 //!
-//! - `instance`: the record of an instance
+//! - `instance`: the record of an instance, and what is kept of it when it is deleted
 
 mod instance;
 
@@ -25,7 +25,7 @@ use crate::domain::table::Floor;
 use crate::domain::time::{Served, Timestamp};
 use crate::proto::storage as pb;
 
-pub(super) use instance::{read_instance, write_instance};
+pub(super) use instance::{read_gone, read_instance, write_gone, write_instance};
 
 /// Why a payload is not what its frame says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::backup::RestoreRefusal;
 use crate::domain::event::{Change, SessionEvent};
+use crate::domain::gone::Gone;
 use crate::domain::id::Principal;
 use crate::domain::instance::{
     InitializeRefusal, Instance, InstanceRecord, Resting, TerminateMode, TerminateRefusal,
@@ -43,6 +44,15 @@ pub(super) enum Done<S: Store> {
     },
 }
 
+/// What is left of an instance.
+#[derive(Debug)]
+pub(in crate::engine) struct Deleted {
+    /// Above every number that it used.
+    pub(in crate::engine) floor: Floor,
+    /// What is kept for those who may ask again.
+    pub(in crate::engine) kept: Option<Gone>,
+}
+
 impl<S: Store> Owner<S> {
     pub(super) async fn lifecycle(&mut self, message: Message) -> Then {
         match message {
@@ -69,8 +79,8 @@ impl<S: Store> Owner<S> {
             Message::Restore { reply, registrar, draining } => {
                 drop(reply.send(self.restore(registrar, draining)));
             }
-            Message::Delete(reply) => {
-                let result = self.delete().await;
+            Message::Delete(asker, reply) => {
+                let result = self.delete(&asker).await;
                 let deleted = result.is_ok();
                 drop(reply.send(result));
                 if deleted {
@@ -250,12 +260,22 @@ impl<S: Store> Owner<S> {
         }));
     }
 
-    async fn delete(&mut self) -> Result<Floor, PhaseRefusal> {
-        self.instance.phase.on(Event::Delete)?;
-        let id = self.instance.record.id.clone();
-        self.store.delete(&id).await.map_err(|error| {
-            PhaseRefusal::Unavailable(self.failure(error.error, with_causes(&error)))
-        })
+    /// What was deleted is answered by the registrar when it comes again; here only another call can have
+    /// the id.
+    async fn delete(&mut self, asker: &Asker) -> Result<Deleted, Unanswered<PhaseRefusal>> {
+        if self.repeated(asker).map_or(true, |found| found.is_some()) {
+            return Err(Unanswered::RequestIdReused);
+        }
+        let phase = self.instance.phase.on(Event::Delete);
+        phase.map_err(Unanswered::Refused)?;
+        let (record, now) = (&self.instance.record, self.environment.now());
+        let kept = Gone::of(record, &asker.by, asker.request.as_ref(), now);
+        let deleted = self.store.delete(&record.id, kept.as_ref()).await;
+        let floor = deleted.map_err(|error| {
+            let failure = self.failure(error.error, with_causes(&error));
+            Unanswered::Refused(PhaseRefusal::Unavailable(failure))
+        })?;
+        Ok(Deleted { floor, kept })
     }
 
     /// Ends in good order whatever is open.

@@ -42,7 +42,7 @@ use crate::domain::instance::{InitializeRefusal, Instance, TerminateMode, Termin
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::{Admission, Event, Failure, Phase, PhaseRefusal};
 use crate::domain::limits::BATCH_CALLS_MAX;
-use crate::domain::table::Floor;
+
 use crate::domain::time::Timestamp;
 use crate::engine::ask::{Asker, Question, WaiterId};
 use crate::engine::backup::{Begun, Upload};
@@ -82,11 +82,12 @@ pub(super) enum Message {
         draining: watch_channel::Receiver<bool>,
     },
     /// Forget the instance; answers the floor above all numbers ever used.
-    Delete(oneshot::Sender<Result<Floor, PhaseRefusal>>),
+    Delete(Asker, oneshot::Sender<Result<Deleted, Unanswered<PhaseRefusal>>>),
     /// End in good order; the server goes down.
     Close(oneshot::Sender<()>),
 }
 
+pub(super) use lifecycle::Deleted;
 pub(super) use repeat::answered;
 pub(super) use waiting::Left;
 

@@ -49,7 +49,7 @@ impl<S: Store> Owner<S> {
             return Ok(None);
         };
         let (record, now) = (&self.instance.record, self.environment.now());
-        if let Some(replay) = record.replays.find(&asker.by, request, now)? {
+        if let Some(replay) = record.replayed(&asker.by, request, now)? {
             return Ok(Some(InstanceView::repeated(record, &replay.answer)));
         }
         let of_sessions = self.instance.table.retries().find(&asker.by, &request.id, now);

@@ -77,7 +77,7 @@ async fn a_refusal_while_the_store_opens_says_when_to_come_back() {
     let retry = async || {
         let call = world.raw("a", GetSession { session: session(1) }).await.unwrap_err().facts();
         let init = world.engine.initialize(&name("a"), nobody()).await.unwrap_err().facts();
-        let delete = world.engine.delete(name("a")).await.unwrap_err().facts();
+        let delete = world.engine.delete(name("a"), nobody()).await.unwrap_err().facts();
         assert_eq!((init.retry, delete.retry), (call.retry, call.retry));
         call.retry
     };

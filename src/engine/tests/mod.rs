@@ -145,7 +145,7 @@ impl World {
 
     fn delete(&self, id: &str) -> Asked<()> {
         let (engine, id) = (self.engine.clone(), name(id));
-        asked(async move { engine.delete(id).await })
+        asked(async move { engine.delete(id, nobody()).await })
     }
 
     fn initialize(&self, id: &str) -> Asked<Phase> {

@@ -1,5 +1,7 @@
 //! Calls on instances that come again, because their client heard no answer.
 
+mod gone;
+
 use super::scripted::Op;
 use super::*;
 use crate::domain::limits::RETRY_WINDOW_SECONDS;

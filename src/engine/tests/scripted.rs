@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::domain::event::Change;
+use crate::domain::gone::Gone;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
@@ -236,7 +237,7 @@ impl Store for ScriptedStore {
         self.act(Op::Update, &record.id, asked, self.memory.update(record)).await
     }
 
-    async fn delete(&self, id: &InstanceId) -> Result<Floor, StoreError> {
+    async fn delete(&self, id: &InstanceId, kept: Option<&Gone>) -> Result<Floor, StoreError> {
         {
             let mut script = lock(&self.script);
             if script.open.contains(id) {
@@ -244,9 +245,14 @@ impl Store for ScriptedStore {
             }
         }
         let asked = format!("delete {id}");
-        let floor = self.act(Op::Delete, id, asked, self.memory.delete(id)).await?;
+        let floor = self.act(Op::Delete, id, asked, self.memory.delete(id, kept)).await?;
         lock(&self.script).damaged.remove(id);
         Ok(floor)
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StoreError> {
+        lock(&self.script).seen.push(format!("forget {}", gone.record.id));
+        self.memory.forget(gone).await
     }
 
     async fn raise(&self, floor: Floor) -> Result<(), StoreError> {

@@ -1,15 +1,22 @@
-//! What a data directory knows beside the logs: the records of the instances, and the floor.
+//! What a data directory knows beside the logs: the records of the instances, what is kept of those that were
+//! deleted, and the floor.
 //!
 //! ```text
 //! DIR/floor                       numbers that no instance may use again
 //! DIR/instances/main/instance     the record of `main`, and which generation of its log is in force
 //! DIR/instances/main/1/           that log
+//! DIR/instances/old.UID.deleted/gone  who created and deleted `old`, for when they ask again
 //! ```
 //!
 //! Each of these files is one frame. It is replaced as a whole: written aside, synced, renamed.
+//!
+//! - `deleted`: deletions, and what is kept of deleted instances
+
+mod deleted;
 
 use std::path::{Path, PathBuf};
 
+use crate::domain::gone::Gone;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::InstanceRecord;
 use crate::domain::limits::RECORD_BYTES_MAX;
@@ -29,8 +36,8 @@ pub(super) const FIRST_GENERATION: u64 = 1;
 pub(super) const FLOOR: &str = "floor";
 /// How the name of an instance's directory ends until it is whole.
 pub(super) const NEW: &str = ".new";
-/// How the name of an instance's directory ends from when it is deleted on.
-pub(super) const DELETED: &str = ".deleted";
+
+pub(super) use deleted::{DELETED, GONE};
 
 /// The data directory.
 #[derive(Debug, Clone)]
@@ -45,6 +52,7 @@ pub(super) struct Contents {
     /// Records, each with the generation of its log.
     pub(super) instances: Vec<(InstanceRecord, u64)>,
     pub(super) damaged: Vec<(InstanceId, Fault)>,
+    pub(super) gone: Vec<Gone>,
     pub(super) floor: Floor,
 }
 
@@ -86,8 +94,12 @@ impl<D: Disk> Files<D> {
         let mut contents = Contents { floor: self.read_floor()?, ..Contents::default() };
         for name in disk.list(&dir).map_err(Fault::io(&dir))? {
             let path = dir.join(&name);
-            if name.ends_with(NEW) || name.ends_with(DELETED) {
+            if name.ends_with(NEW) {
                 disk.remove_dir(&path).map_err(Fault::io(&path))?;
+                continue;
+            }
+            if name.ends_with(DELETED) {
+                contents.gone.extend(self.finish_deletion(&path)?);
                 continue;
             }
             let Ok(id) = name.parse::<InstanceId>() else {
@@ -197,19 +209,6 @@ impl<D: Disk> Files<D> {
         let dir = self.instance(id);
         let names = self.disk.list(&dir).map_err(Fault::io(&dir))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(FIRST_GENERATION))
-    }
-
-    /// Forgets an instance. Its files go as well as they can; the rest goes with the next start.
-    pub(super) fn delete(&self, id: &InstanceId) -> Result<(), Fault> {
-        let dir = self.instance(id);
-        let deleted = self.instances().join(format!("{id}{DELETED}"));
-        self.remove_dir_if_there(&deleted)?;
-        self.disk.rename(&dir, &deleted).map_err(Fault::io(&dir))?;
-        self.disk.sync_dir(&self.instances()).map_err(Fault::io(&dir))?;
-        if let Err(error) = self.disk.remove_dir(&deleted) {
-            tracing::warn!(instance = %id, %error, "the files of a deleted instance stay for now");
-        }
-        Ok(())
     }
 
     /// Replaces the floor.

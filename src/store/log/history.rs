@@ -391,6 +391,7 @@ fn before(frame: &Frame<'_>) -> Result<u64, Reason> {
         | Kind::Answers
         | Kind::SnapshotEnd
         | Kind::Instance
-        | Kind::Floor => Ok(frame.header.revision),
+        | Kind::Floor
+        | Kind::Gone => Ok(frame.header.revision),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  DIR/lock                                    who has the directory
 //!  DIR/floor                                   numbers that nobody may use again
+//!  DIR/instances/main.UID.deleted/gone         who created and deleted another `main`, for retries
 //!  DIR/instances/main/instance                 the record of `main`
 //!  DIR/instances/main/1/                       its log, in generation 1:
 //!        00000000000000000001.log              segments, named by their first frame
@@ -25,7 +26,7 @@
 //! - `walk`, `recover`: from files back to sessions
 //! - `compact`: snapshots, and what may be deleted
 //! - `history`: what is kept of the past, for those who watch
-//! - `catalog`: records of instances, and the floor
+//! - `catalog`: records of instances, what is kept of deleted ones, and the floor
 //! - [`inspect`]: the same files seen by an operator: verified, shown, repaired
 //! - [`lock`], [`disk`], `work`, `sizes`, [`fault`]: one server per directory; the disk; who waits for
 //!   it; how large everything is; what can go wrong
@@ -54,11 +55,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::domain::gone::Gone;
 use crate::domain::id::InstanceId;
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
 use crate::domain::table::{Floor, SessionTable};
-use crate::store::log::catalog::{FIRST_GENERATION, Files};
+use crate::store::log::catalog::{Contents, FIRST_GENERATION, Files};
 use crate::store::log::disk::{Disk, RealDisk};
 use crate::store::log::fault::Fault;
 use crate::store::log::history::Log;
@@ -140,13 +142,14 @@ impl<D: Disk> Store for LogStore<D> {
         const DOING: &str = "reading the data directory";
         let mut floor = self.floor.lock().await;
         let contents = self.run(DOING, Files::load).await?;
-        *floor = contents.floor;
-        let mut catalog = Catalog { floor: contents.floor, ..Catalog::default() };
-        for (record, generation) in contents.instances {
+        let Contents { instances, damaged, gone, floor: found } = contents;
+        *floor = found;
+        let mut catalog = Catalog { gone, floor: found, ..Catalog::default() };
+        for (record, generation) in instances {
             self.know(&record.id, Some(Known { generation, ..Known::default() }));
             catalog.instances.push(record);
         }
-        for (id, fault) in contents.damaged {
+        for (id, fault) in damaged {
             self.know(&id, Some(Known::default()));
             catalog.damaged.push((id, fault.while_doing("reading the record of an instance")));
         }
@@ -173,12 +176,12 @@ impl<D: Disk> Store for LogStore<D> {
         self.run(DOING, move |files| files.update(&record, generation)).await
     }
 
-    async fn delete(&self, id: &InstanceId) -> Result<Floor, StoreError> {
+    async fn delete(&self, id: &InstanceId, kept: Option<&Gone>) -> Result<Floor, StoreError> {
         const DOING: &str = "deleting an instance";
         let known = self.known(id).ok_or_else(|| misuse(DOING, "there is no such instance"))?;
         let hold = known.hold.lock_owned().await;
         let mut floor = self.floor.lock().await;
-        let (id_there, before) = (id.clone(), *floor);
+        let (id_there, before, kept) = (id.clone(), *floor, kept.cloned());
         let (raised, deleted) = self
             .run(DOING, move |files| {
                 // Held until it is done, also if nobody waits for it.
@@ -186,13 +189,18 @@ impl<D: Disk> Store for LogStore<D> {
                 let raised = before.max(used(files, &id_there, before));
                 files.write_floor(raised)?;
                 // From here on that is the floor, whatever becomes of the instance.
-                Ok((raised, files.delete(&id_there)))
+                Ok((raised, files.delete(&id_there, kept.as_ref())))
             })
             .await?;
         *floor = raised;
         deleted.map_err(|fault| fault.while_doing(DOING))?;
         self.know(id, None);
         Ok(raised)
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StoreError> {
+        let gone = gone.clone();
+        self.run("forgetting a deleted instance", move |files| files.forget(&gone)).await
     }
 
     async fn raise(&self, to: Floor) -> Result<(), StoreError> {

@@ -192,7 +192,8 @@ impl<'f, F: DiskFile> Scan<'f, F> {
             | Kind::Threads
             | Kind::Answers
             | Kind::Instance
-            | Kind::Floor => return Err(Reason::OutOfPlace),
+            | Kind::Floor
+            | Kind::Gone => return Err(Reason::OutOfPlace),
         }
         Ok(cursor)
     }

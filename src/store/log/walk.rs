@@ -164,7 +164,8 @@ pub(super) fn replay(
         | Kind::Threads
         | Kind::Answers
         | Kind::Instance
-        | Kind::Floor => frame.header.revision,
+        | Kind::Floor
+        | Kind::Gone => frame.header.revision,
     };
     if first != table.revision().get() {
         // Numbering went on behind all numbers that were taken.

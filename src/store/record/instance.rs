@@ -1,7 +1,8 @@
-//! The record of an instance ↔ its message.
+//! The record of an instance, and what is kept of it when it is deleted ↔ their messages.
 
 use prost::Message;
 
+use crate::domain::gone::{Deletion, Gone};
 use crate::domain::id::{Revision, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::replay::{Answered, Replay, Replays};
@@ -17,7 +18,11 @@ pub(in crate::store) fn write_instance(
     generation: u64,
     bytes: &mut Vec<u8>,
 ) {
-    let message = pb::Instance {
+    bytes.extend_from_slice(&message(record, generation).encode_to_vec());
+}
+
+fn message(record: &InstanceRecord, generation: u64) -> pb::Instance {
+    pb::Instance {
         id: record.id.as_str().to_owned(),
         uid: record.uid.as_str().to_owned(),
         labels: write_labels(&record.labels),
@@ -36,13 +41,15 @@ pub(in crate::store) fn write_instance(
         ended_revision: record.ended.get(),
         created_by: record.created_by.as_deref().map(write_replay),
         replays: record.replays.iter().map(write_replay).collect(),
-    };
-    bytes.extend_from_slice(&message.encode_to_vec());
+    }
 }
 
 /// Reads the payload of a frame `instance`: the record and the directory that holds the log.
 pub(in crate::store) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord, u64)> {
-    let message = pb::Instance::decode(payload)?;
+    instance(pb::Instance::decode(payload)?)
+}
+
+fn instance(message: pb::Instance) -> Decoded<(InstanceRecord, u64)> {
     let durability = match pb::Durability::try_from(message.durability) {
         Ok(pb::Durability::Flush) => Some(Durability::Flush),
         Ok(pb::Durability::Lazy) => Some(Durability::Lazy),
@@ -64,6 +71,35 @@ pub(in crate::store) fn read_instance(payload: &[u8]) -> Decoded<(InstanceRecord
         replays: field(Replays::new(replays), "replays")?,
     };
     Ok((record, message.generation))
+}
+
+/// The payload of a frame `gone`.
+pub(in crate::store) fn write_gone(gone: &Gone, bytes: &mut Vec<u8>) {
+    let deletion = |Deletion { by, request, time }: &Deletion| pb::Deletion {
+        principal: by.as_str().to_owned(),
+        request_id: request.id.to_string(),
+        body: request.body.get(),
+        time_us: time.micros(),
+    };
+    let message = pb::Gone {
+        instance: Some(message(&gone.record, 0)),
+        deleted_by: gone.deleted_by.as_ref().map(deletion),
+    };
+    bytes.extend_from_slice(&message.encode_to_vec());
+}
+
+/// Reads the payload of a frame `gone`.
+pub(in crate::store) fn read_gone(payload: &[u8]) -> Decoded<Gone> {
+    let message = pb::Gone::decode(payload)?;
+    let deletion = |deletion: pb::Deletion| -> Decoded<Deletion> {
+        Ok(Deletion {
+            by: principal(&deletion.principal)?,
+            request: request(&deletion.request_id, deletion.body)?,
+            time: Timestamp::from_micros(deletion.time_us),
+        })
+    };
+    let (record, _) = instance(field(message.instance, "instance")?)?;
+    Ok(Gone { record, deleted_by: message.deleted_by.map(deletion).transpose()? })
 }
 
 fn write_resting(resting: Resting) -> pb::Resting {
@@ -151,6 +187,13 @@ mod tests {
         write_instance(&record, 7, &mut bytes);
 
         assert!(2 * bytes.len() < RECORD_BYTES_MAX, "{}", bytes.len());
-        assert_eq!(read_instance(&bytes), Ok((record, 7)));
+        assert_eq!(read_instance(&bytes), Ok((record.clone(), 7)));
+
+        let Replay { by, request, time, .. } = replay;
+        let gone = Gone { record, deleted_by: Some(Deletion { by, request, time }) };
+        bytes.clear();
+        write_gone(&gone, &mut bytes);
+        assert!(2 * bytes.len() < RECORD_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(read_gone(&bytes), Ok(gone));
     }
 }

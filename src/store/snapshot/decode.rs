@@ -235,6 +235,7 @@ impl State {
                 | Kind::SnapshotEnd
                 | Kind::Instance
                 | Kind::Floor
+                | Kind::Gone
                 | Kind::Threads
                 | Kind::Answers,
             ) => return Err(damaged(Damage::OutOfPlace)),

@@ -107,7 +107,8 @@ impl<D: Disk> Inspection<D> {
                     | Kind::Threads
                     | Kind::Answers
                     | Kind::Instance
-                    | Kind::Floor => return Err(damaged(byte, Reason::OutOfPlace).into()),
+                    | Kind::Floor
+                    | Kind::Gone => return Err(damaged(byte, Reason::OutOfPlace).into()),
                 }
             };
             match end {

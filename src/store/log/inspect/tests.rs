@@ -1,5 +1,7 @@
 //! What is found in directories that a store has written, and what becomes of damaged ones.
 
+mod gone;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -492,6 +494,8 @@ async fn leftovers_are_named() {
         "floor.tmp",
         "notes",
         "instances/b.new/x",
+        "instances/b.deleted/x",
+        "instances/a/gone",
         "instances/a/2/x",
         "instances/a/instance.damaged",
         "instances/a/1/spare.tmp",

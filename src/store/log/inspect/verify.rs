@@ -11,7 +11,9 @@ use crate::domain::id::{InstanceId, Uid};
 use crate::domain::instance::InstanceRecord;
 use crate::domain::jet_err::JetErr;
 use crate::store::Progress;
-use crate::store::log::catalog::{DELETED, FIRST_GENERATION, FLOOR, Files, INSTANCES, NEW, RECORD};
+use crate::store::log::catalog::{
+    DELETED, FIRST_GENERATION, FLOOR, Files, GONE, INSTANCES, NEW, RECORD,
+};
 use crate::store::log::compact;
 use crate::store::log::disk::{Disk, DiskFile};
 use crate::store::log::fault::Fault;
@@ -138,6 +140,9 @@ impl<D: Disk> Report<'_, D> {
         }
         let names = self.files().disk.list(&dir).unwrap_or_default();
         for name in names.iter().filter(|name| name.parse::<InstanceId>().is_err()) {
+            if name.ends_with(DELETED) && self.gone(&dir.join(name)) {
+                continue;
+            }
             let why = if name.ends_with(NEW) || name.ends_with(DELETED) {
                 "a creation or deletion was interrupted; the next start removes it"
             } else {
@@ -146,6 +151,27 @@ impl<D: Disk> Report<'_, D> {
             self.add_dir(&dir.join(name), Verdict::Leftover(why.to_owned()));
         }
         Ok(())
+    }
+
+    /// The directory of a deleted instance, if anything is kept of that.
+    fn gone(&mut self, dir: &Path) -> bool {
+        let names = self.files().disk.list(dir).unwrap_or_default();
+        if !names.iter().any(|name| name == GONE) {
+            return false;
+        }
+        let verdict = match self.files().read_gone(dir) {
+            Ok(gone) => Verdict::Sound(format!(
+                "instances/{} was deleted; who asked for it can ask again for a while",
+                gone.record.id
+            )),
+            Err(fault) => Verdict::Spoilt(Trouble::unneeded(&fault)),
+        };
+        self.add(&dir.join(GONE), verdict);
+        for name in names.iter().filter(|name| *name != GONE) {
+            let why = "a deletion was interrupted; the next start removes it".to_owned();
+            self.add_dir(&dir.join(name), Verdict::Leftover(why));
+        }
+        true
     }
 
     fn instance(&mut self, id: &InstanceId) -> Result<(), Fault> {
@@ -310,7 +336,9 @@ fn zeros<D: Disk>(disk: &D, path: &Path, spare: bool) -> Result<Verdict, Fault> 
 
 /// A file that is not part of what is remembered, by its name.
 fn leftover(name: &str) -> Verdict {
-    let why = if name.ends_with(UNFINISHED) || name == NEXT {
+    let why = if name == GONE {
+        "a deletion was interrupted, and the instance is there; it can be removed"
+    } else if name.ends_with(UNFINISHED) || name == NEXT {
         "it was never finished; it is removed in time"
     } else if name.ends_with(UNREADABLE) {
         "a snapshot that could not be read; it can be removed"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::gone::Gone;
 use crate::domain::instance::{Durability, InstanceRecord};
 use crate::domain::lease::Threads;
 use crate::domain::session::Session;
@@ -13,6 +14,8 @@ pub(super) struct World {
     pub(super) instances: BTreeMap<String, Instance>,
     /// At least this is the floor.
     pub(super) floor: Floor,
+    /// What is kept of deleted instances, by their uids.
+    pub(super) gone: BTreeMap<String, Gone>,
 }
 
 /// What has to be remembered of an instance.
@@ -31,6 +34,7 @@ pub(super) struct Instance {
 pub(super) struct Found {
     pub(super) instances: BTreeMap<String, (InstanceRecord, SessionTable)>,
     pub(super) floor: Floor,
+    pub(super) gone: BTreeMap<String, Gone>,
 }
 
 impl Instance {
@@ -94,6 +98,10 @@ impl World {
     pub(super) fn check(&self, found: &Found) -> Result<(), String> {
         if found.floor.max(self.floor) != found.floor {
             return Err(format!("the floor has sunk from {:?} to {:?}", self.floor, found.floor));
+        }
+        if found.gone != self.gone {
+            let (kept, found) = (&self.gone, &found.gone);
+            return Err(format!("of deleted instances {kept:?} is kept, and there is {found:?}"));
         }
         let names = |names: Vec<&String>| format!("{names:?}");
         let (expected, there) =

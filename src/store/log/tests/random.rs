@@ -9,12 +9,13 @@ use proptest::prelude::*;
 use super::SMALL;
 use super::forgetful::{ForgetfulDisk, Kept, Random};
 use super::server::{NAMES, changes, record};
+use crate::domain::gone::Gone;
 use crate::domain::id::Uid;
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::table::{Floor, SessionTable};
 use crate::store::log::{LogStore, Work};
 use crate::store::memory::MemoryStore;
-use crate::store::{Journal, Opened, Progress, Store};
+use crate::store::{Journal, Opened, Progress, Store, conformance};
 
 /// Something to do with an instance. What is not possible is left out.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,7 @@ struct Driven<S: Store> {
     journals: BTreeMap<&'static str, (S::Journal, SessionTable)>,
     records: BTreeMap<&'static str, InstanceRecord>,
     floor: Floor,
+    created: u64,
     random: Random,
 }
 
@@ -45,7 +47,7 @@ impl<S: Store> Driven<S> {
     async fn new(store: S) -> Self {
         store.load().await.unwrap();
         let (journals, records) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, journals, records, floor: Floor::default(), random: Random(3) }
+        Self { store, journals, records, floor: Floor::default(), created: 0, random: Random(3) }
     }
 
     async fn act(&mut self, name: &'static str, command: Command) {
@@ -53,7 +55,9 @@ impl<S: Store> Driven<S> {
         let opened = self.journals.remove(name);
         match (command, exists, opened) {
             (Command::Create, None, _) => {
-                let record = record(name, Durability::Flush, self.floor);
+                self.created += 1;
+                let uid = Uid::new(&format!("uid-{}", self.created));
+                let record = InstanceRecord { uid, ..record(name, Durability::Flush, self.floor) };
                 self.store.create(&record).await.unwrap();
                 self.records.insert(name, record);
             }
@@ -86,8 +90,9 @@ impl<S: Store> Driven<S> {
                 self.store.replace(&record, table).await.unwrap();
                 self.records.insert(name, record);
             }
-            (Command::Delete, Some(_), None) => {
-                self.floor = self.store.delete(&name.parse().unwrap()).await.unwrap();
+            (Command::Delete, Some(record), None) => {
+                let kept = self.random.below(4).gt(&0).then(|| conformance::gone(&record));
+                self.floor = self.store.delete(&record.id, kept.as_ref()).await.unwrap();
                 self.records.remove(name);
             }
             (Command::Raise(sesid), _, opened) => {
@@ -102,16 +107,17 @@ impl<S: Store> Driven<S> {
     }
 
     /// All that is remembered; every journal is dropped.
-    async fn remembered(&mut self) -> (Floor, Vec<(InstanceRecord, SessionTable)>) {
+    async fn remembered(&mut self) -> (Floor, Vec<Gone>, Vec<(InstanceRecord, SessionTable)>) {
         self.journals.clear();
-        let catalog = self.store.load().await.unwrap();
+        let mut catalog = self.store.load().await.unwrap();
         assert!(catalog.damaged.is_empty());
+        catalog.gone.sort_by_key(|gone| gone.record.uid.as_str().to_owned());
         let mut all = Vec::new();
         for record in catalog.instances {
             let opened = self.store.open(&record, Progress::ignored()).await.unwrap();
             all.push((record, opened.table));
         }
-        (catalog.floor, all)
+        (catalog.floor, catalog.gone, all)
     }
 }
 

@@ -10,6 +10,7 @@ use super::SMALL;
 use super::forgetful::{ForgetfulDisk, Random};
 use super::ledger::{Found, Instance, World};
 use crate::domain::event::{Change, HowReset, SessionEvent};
+use crate::domain::gone::Gone;
 use crate::domain::id::{ContextValue, Labels, Owner, Principal, Revision, SessionId, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
 use crate::domain::jet_err::JetErr;
@@ -19,7 +20,7 @@ use crate::domain::session::{Transaction, TransactionOwner};
 use crate::domain::table::{Floor, SessionTable};
 use crate::domain::time::Timestamp;
 use crate::store::log::{LogJournal, LogStore, Sizes, Work};
-use crate::store::{Journal, Opened, Progress, Store, StoreError};
+use crate::store::{Journal, Opened, Progress, Store, StoreError, conformance};
 
 /// Something to do, for the instance of this name where it has one.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,10 @@ pub(super) enum Step {
     Drop(&'static str),
     /// Its present sessions are restored into it, in an epoch of their own.
     Replace(&'static str),
+    /// It is deleted by a request that may come again.
     Delete(&'static str),
+    /// It is deleted, and nobody can ask for that again.
+    DeleteForGood(&'static str),
     Raise(u64),
     /// As long as a late sync may take.
     Wait,
@@ -118,17 +122,10 @@ impl Server {
             }
             Step::Replace(name) => self.replace(name).await,
             Step::Delete(name) => {
-                let told = self.world.instances[name].told;
-                self.maybe(|world| {
-                    world.instances.remove(name);
-                });
-                let id = name.parse().unwrap();
-                let floor = self.store.delete(&id).await?;
-                self.done()?;
-                assert_eq!(floor.max(told).max(self.world.floor), floor, "the floor of {name}");
-                self.world.floor = floor;
-                Ok(())
+                let kept = conformance::gone(&self.world.instances[name].record);
+                self.delete(name, Some(kept)).await
             }
+            Step::DeleteForGood(name) => self.delete(name, None).await,
             Step::Raise(sesid) => {
                 let floor = Floor { sesid, ..self.world.floor };
                 self.maybe(|_| ());
@@ -213,6 +210,21 @@ impl Server {
         Ok(())
     }
 
+    async fn delete(&mut self, name: &'static str, kept: Option<Gone>) -> Result<(), Failed> {
+        let told = self.world.instances[name].told;
+        self.maybe(|world| {
+            let deleted = world.instances.remove(name).unwrap().record;
+            let uid = deleted.uid.as_str().to_owned();
+            world.gone.extend(kept.clone().map(|gone| (uid, gone)));
+        });
+        let id = name.parse().unwrap();
+        let floor = self.store.delete(&id, kept.as_ref()).await?;
+        self.done()?;
+        assert_eq!(floor.max(told).max(self.world.floor), floor, "the floor of {name}");
+        self.world.floor = floor;
+        Ok(())
+    }
+
     async fn replace(&mut self, name: &'static str) -> Result<(), Failed> {
         let before = &self.world.instances[name];
         let mut table = before.newest().clone();
@@ -233,7 +245,9 @@ pub(super) async fn recover(disk: &ForgetfulDisk) -> Result<(Server, Found), Sto
     if let Some((_, error)) = catalog.damaged.pop() {
         return Err(error);
     }
-    let mut found = Found { floor: catalog.floor, ..Found::default() };
+    let gone = |gone: Gone| (gone.record.uid.as_str().to_owned(), gone);
+    let gone = catalog.gone.into_iter().map(gone).collect();
+    let mut found = Found { floor: catalog.floor, gone, ..Found::default() };
     for record in catalog.instances {
         let Opened { journal, table, .. } = server.store.open(&record, Progress::ignored()).await?;
         let name = *NAMES.iter().find(|name| record.id.as_str() == **name).unwrap();
@@ -264,6 +278,7 @@ impl Server {
     /// Takes what was found for what there is.
     pub(super) fn adopt(&mut self, found: &Found) {
         self.world.floor = found.floor;
+        self.world.gone = found.gone.clone();
         for (name, (record, table)) in &found.instances {
             let instance = Instance::new(record.clone(), table.clone());
             self.world.instances.insert(name.clone(), instance);
