@@ -270,6 +270,8 @@ impl Instance {
     /// Begins to count the time of leases. Their ends are spread a little, so that the threads of a
     /// server that was away do not all lose what they hold in the same moment.
     pub fn begin_serving(&mut self) {
+        // A store may give a copy of what it keeps.
+        self.table.ensure_index();
         self.deadlines = Deadlines::default();
         self.queue = Queue::default();
         let threads = self.table.threads();

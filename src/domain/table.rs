@@ -216,6 +216,26 @@ impl SessionTable {
         self.raise(floor);
     }
 
+    /// Makes sure that there is an index. Whoever goes on with a copy, instead of writing it down, asks for
+    /// one: without it each question below looks at every session.
+    pub fn ensure_index(&mut self) {
+        if self.index.is_known() {
+            return;
+        }
+        let mut index = Index::default();
+        for session in self.after(None) {
+            index.began(&session.labels);
+            index.add(session);
+        }
+        self.index = index;
+    }
+
+    /// Whether there is an index.
+    #[cfg(test)]
+    pub(crate) fn has_index(&self) -> bool {
+        self.index.is_known()
+    }
+
     /// How many sessions a thread holds.
     pub fn held_count(&self, owner: &Owner) -> usize {
         self.index.held(owner).map_or_else(|| self.scan(owner).count(), BTreeSet::len)

@@ -35,6 +35,11 @@ impl Default for Index {
 }
 
 impl Index {
+    /// Whether it is kept.
+    pub(super) fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A session is there from now on, or is as it is from now on.
     pub(super) fn add(&mut self, session: &Session) {
         let Some(known) = &mut self.0 else {

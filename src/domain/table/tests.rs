@@ -276,3 +276,22 @@ fn listed(table: &SessionTable) -> Vec<Session> {
 fn numbers<'a>(sessions: impl Iterator<Item = &'a Session>) -> impl Iterator<Item = u64> {
     sessions.map(|session| session.id.get())
 }
+
+#[test]
+fn a_copy_that_goes_on_gets_an_index_of_its_own() {
+    let mut table = SessionTable::default();
+    for id in 1..=3 {
+        let labels = Labels::default();
+        apply(&mut table, SessionEvent::Began { session: sesid(id), labels });
+    }
+    apply(&mut table, set(2, owner("one")));
+    let mut copy = table.clone();
+    assert!(table.has_index() && !copy.has_index());
+    copy.ensure_index();
+    assert!(copy.has_index());
+    for table in [&mut table, &mut copy] {
+        apply(table, set(1, owner("one")));
+        assert_eq!(table.held(&owner("one"), 9), [sesid(1), sesid(2)]);
+        assert_eq!(table.pool(&Labels::default()), (3, Some(sesid(3))));
+    }
+}

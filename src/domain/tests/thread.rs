@@ -485,3 +485,12 @@ fn threads_of_all_principals_are_listed_once_in_pages() {
         assert_eq!(found, [T1, T2, BOBS_T1].map(owner), "{count} to a page");
     }
 }
+
+#[test]
+fn an_instance_that_begins_to_serve_finds_what_threads_hold_without_looking_at_all_sessions() {
+    let world = World::after(&[Begin, Set(T1, 1, C)]);
+    let mut copy = world.instance.clone();
+    assert!(!copy.table.has_index(), "a copy comes without one, as from the store in memory");
+    copy.begin_serving();
+    assert!(copy.table.has_index());
+}
