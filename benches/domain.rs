@@ -72,6 +72,7 @@ fn instance(sessions: u64) -> (Instance, Stamp) {
         served: Served::default(),
         by: Principal::anonymous(),
         request: None,
+        waited_under: None,
     };
     let begin = BeginSession { labels: Labels::new(BTreeMap::new()).expect("no labels") };
     for _ in 0..sessions {

@@ -1,5 +1,7 @@
 //! A call on its way to the owner and back.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use crate::domain::call::{Call, QueueLimit, Refused, Stamp};
@@ -125,6 +127,8 @@ struct Ask<C: Call, R> {
     asker: Asker,
     todo: Todo,
     may_wait: MayWait,
+    /// How long the lease of its thread was when it began to wait.
+    waited_under: Option<Duration>,
     reply: R,
     outcome: Outcome<C>,
 }
@@ -159,13 +163,14 @@ where
     C::Refusal: Send,
     R: Reply<C> + 'static,
 {
-    Box::new(Ask { call, asker, todo, may_wait, reply, outcome: None })
+    Box::new(Ask { call, asker, todo, may_wait, waited_under: None, reply, outcome: None })
 }
 
 impl<C: Call, R> Ask<C, R> {
     fn stamp(&self, now: Now) -> Stamp {
         let Asker { by, request } = self.asker.clone();
-        Stamp { now: now.time, served: now.served, by, request }
+        let waited_under = self.waited_under;
+        Stamp { now: now.time, served: now.served, by, request, waited_under }
     }
 }
 
@@ -205,7 +210,11 @@ where
         match (waiter, self.may_wait) {
             (None, _) | (Some(_), MayWait::No) => Verdict::Decided,
             (Some(waiter), MayWait::As(id)) => match instance.queue.room_for(&waiter.awaited) {
-                Ok(()) => Verdict::Waits(id, waiter),
+                Ok(()) => {
+                    let lease = instance.deadlines.get(&waiter.owner).map(|deadline| deadline.ttl);
+                    self.waited_under = self.waited_under.or(lease);
+                    Verdict::Waits(id, waiter)
+                }
                 Err(limit) => {
                     self.outcome = Some(Err(Refused::QueueFull(limit)));
                     Verdict::Decided

@@ -85,6 +85,8 @@ pub struct Stamp {
     pub by: Principal,
     /// What the caller calls this call, if it may make it again.
     pub request: Option<Request>,
+    /// How long the lease was that its thread had when the call began to wait, if it has waited.
+    pub waited_under: Option<Duration>,
 }
 
 impl Stamp {
@@ -277,10 +279,15 @@ fn lease_for_taking<R>(
         (Some(ttl), Some(lease)) if lease.ttl == ttl && lease.starts == 0 => return Ok(None),
         (Some(ttl), _) => (ttl, stamp.served),
         (None, Some(_)) => return Ok(None),
-        (None, None) => match deadline {
+        (None, None) => match (deadline, stamp.waited_under) {
             // The thread held nothing here, so that it has a lease was nobody's business.
-            Some(deadline) => (deadline.ttl, deadline.renewed()),
-            None => return Ok(None),
+            (Some(deadline), _) => (deadline.ttl, deadline.renewed()),
+            // It ended while the call waited. What is granted now must not outlive its thread either.
+            (None, Some(ttl)) => {
+                room_for_leases(instance, 1)?;
+                (ttl, stamp.served)
+            }
+            (None, None) => return Ok(None),
         },
     };
     Ok(Some(SessionEvent::LeaseSet { owner: owner.clone(), ttl, since }))

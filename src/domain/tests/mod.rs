@@ -143,6 +143,7 @@ impl World {
             served: Served::from_micros(self.served),
             by: principal(who),
             request: self.request.take(),
+            waited_under: None,
         }
     }
 

@@ -79,7 +79,7 @@ impl<S: Store> Owner<S> {
     }
 
     /// When there is something to do about leases, on the monotonic clock.
-    pub(super) fn lease_work_at(&self) -> Option<Duration> {
+    fn lease_work_at(&self) -> Option<Duration> {
         self.journal.as_ref()?;
         let expiry = match self.expiry.armed {
             Some(armed) => Some(armed.at),
@@ -91,11 +91,19 @@ impl<S: Store> Owner<S> {
         }
     }
 
+    /// How long it still is until then.
+    pub(super) fn lease_work_in(&self) -> Option<Duration> {
+        self.lease_work_at().map(|at| at.saturating_sub(self.environment.monotonic()))
+    }
+
     /// Does what there is to do about leases now: at most a bounded part of it, so that calls wait for no
-    /// more than that. Answers whether it was the time for anything.
+    /// more than that. Without leases it does not even look at the clock.
     pub(super) async fn lease_work(&mut self, batch: &mut Batch) {
+        let Some(at) = self.lease_work_at() else {
+            return;
+        };
         let monotonic = self.environment.monotonic();
-        if self.lease_work_at().is_none_or(|at| at > monotonic) {
+        if at > monotonic {
             return;
         }
         let now = self.now();
@@ -136,8 +144,13 @@ impl<S: Store> Owner<S> {
             return;
         }
         let now = self.now();
-        let stamp =
-            Stamp { now: now.time, served: now.served, by: Principal::anonymous(), request: None };
+        let stamp = Stamp {
+            now: now.time,
+            served: now.served,
+            by: Principal::anonymous(),
+            request: None,
+            waited_under: None,
+        };
         let from = batch.happened.len();
         self.instance.expire(armed.until, EXPIRIES_AT_ONCE, &stamp, &mut batch.happened);
         batch.hand_over(from, &mut self.instance, &mut self.parked, now);
@@ -171,10 +184,10 @@ fn slept(late: Duration) -> bool {
     late > Duration::from_millis(SLEPT_MS_MIN)
 }
 
-/// Waits until there is something to do about leases; for ever if there is not.
-pub(super) async fn lease_time(at: Option<Duration>, monotonic: Duration) {
-    match at {
-        Some(at) => tokio::time::sleep(at.saturating_sub(monotonic)).await,
+/// Waits for so long; for ever if there is nothing to wait for.
+pub(super) async fn lease_time(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
         None => std::future::pending().await,
     }
 }

@@ -191,7 +191,7 @@ impl<S: Store> Owner<S> {
             // Left over from a turn that panicked.
             return self.take(waiting).await;
         }
-        let (lease_work, monotonic) = (self.lease_work_at(), self.environment.monotonic());
+        let lease_work = self.lease_work_in();
         tokio::select! {
             biased;
             done = finished(&mut self.running) => {
@@ -205,7 +205,7 @@ impl<S: Store> Owner<S> {
             count = inbox.recv_many(&mut waiting.received, BATCH_CALLS_MAX) => {
                 if count == 0 { Then::End } else { self.take(waiting).await }
             }
-            () = lease_time(lease_work, monotonic) => {
+            () = lease_time(lease_work) => {
                 self.lease_work(&mut waiting.batch).await;
                 Then::GoOn
             }

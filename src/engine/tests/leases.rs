@@ -225,3 +225,24 @@ async fn a_failed_commit_of_an_expiry_fails_the_instance_and_loses_nothing() {
     let took = world.until_free(1).await;
     assert!(took >= TTL, "a full length again: {took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_while_its_thread_waits_covers_what_the_thread_is_granted() {
+    let world = World::ready().await;
+    world.set(1, "holder").await.unwrap();
+    world.keep(&["t"], TTL).await.unwrap();
+    let engine = world.engine.clone();
+    let mut waits: BoxFuture<'static, _> = Box::pin(async move {
+        let call = SetContext { wait: true, ..SetContext::new(session(1), tid("t"), 7) };
+        let wait = Duration::from_secs(3_600);
+        let patience = crate::engine::patience::Patience { wait, deadline: None, room: None };
+        engine.ask_patiently(&name("a"), Asker::once(Principal::anonymous()), call, patience).await
+    });
+    assert_unanswered(&mut waits);
+    tokio::time::sleep(3 * TTL).await;
+    world.reset(1, "holder").await.unwrap();
+    let granted = soon(waits).await.unwrap();
+    assert_eq!(granted.lease.map(|lease| lease.remaining), Some(TTL));
+    let took = world.until_free(1).await;
+    assert!(in_time(took, TTL), "{took:?}");
+}
