@@ -1,8 +1,10 @@
 //! Pages from outside: their edges, their copies, and what is shared.
 
 use super::*;
+use crate::domain::event::{HowReset, SessionEvent};
 use crate::domain::id::{ContextValue, Labels, Owner, Principal};
 use crate::domain::session::TransactionOwner;
+use crate::domain::session::{Binding, Context, Transaction};
 use crate::domain::time::Timestamp;
 
 #[test]
