@@ -2,17 +2,19 @@
 //!
 //! `cargo bench --bench engine`
 
+#[path = "support/still.rs"]
+mod still;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use divan::{Bencher, counter::ItemsCount};
 use jet_session::domain::call::context::{ResetContext, SetContext};
 use jet_session::domain::call::session::BeginSession;
-use jet_session::domain::id::{InstanceId, Labels, Principal, SessionId, Uid};
+use jet_session::domain::id::{InstanceId, Labels, Principal, SessionId};
 use jet_session::domain::instance::Durability;
-use jet_session::domain::time::Timestamp;
-use jet_session::engine::{Asker, Engine, Environment, NewInstance, Settings};
+use jet_session::engine::{Asker, Engine, NewInstance, Settings};
 use jet_session::store::memory::MemoryStore;
+use still::Still;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -21,23 +23,6 @@ const PAIRS: usize = 64;
 
 fn main() {
     divan::main();
-}
-
-/// A world in which no time passes.
-struct Still;
-
-impl Environment for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn uid(&self) -> Uid {
-        Uid::new("bench")
-    }
 }
 
 /// Callers that do pairs of Set and Reset, each on a session of its own, on one thread.

@@ -12,6 +12,9 @@
     reason = "a benchmark reads the clock and says what it found"
 )]
 
+#[path = "support/still.rs"]
+mod still;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -30,12 +33,13 @@ use jet_session::domain::id::{
 use jet_session::domain::instance::{Durability, InstanceRecord, Resting};
 use jet_session::domain::table::{Floor, SessionTable};
 use jet_session::domain::time::Timestamp;
-use jet_session::engine::{Asker, Engine, Environment, NewInstance, Settings};
+use jet_session::engine::{Asker, Engine, NewInstance, Settings};
 use jet_session::proto::api as pb;
 use jet_session::proto::api::instance_service_client::InstanceServiceClient;
 use jet_session::store::log::disk::RealDisk;
 use jet_session::store::log::{LogStore, Work};
 use jet_session::store::{Journal, Progress, Store};
+use still::Still;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -101,23 +105,6 @@ fn commits(plan: &Plan) {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-/// A world in which no time passes.
-struct Still;
-
-impl Environment for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn uid(&self) -> Uid {
-        Uid::new("bench")
-    }
 }
 
 /// Callers that do Set and Reset in turn, each on a session of its own: records and CPU seconds a

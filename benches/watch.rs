@@ -3,18 +3,20 @@
 //!
 //! `cargo bench --bench watch`; read the times as multiples of that without watches.
 
+#[path = "support/still.rs"]
+mod still;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use divan::{Bencher, counter::ItemsCount};
 use jet_session::domain::call::context::{ResetContext, SetContext};
 use jet_session::domain::call::session::{BeginSession, SessionFilter};
-use jet_session::domain::id::{InstanceId, Labels, Principal, Revision, SessionId, ThreadId, Uid};
+use jet_session::domain::id::{InstanceId, Labels, Principal, Revision, SessionId, ThreadId};
 use jet_session::domain::instance::Durability;
-use jet_session::domain::time::Timestamp;
 use jet_session::engine::sessions::{SessionWatch, Watched};
-use jet_session::engine::{Asker, Engine, Environment, NewInstance, Settings};
+use jet_session::engine::{Asker, Engine, NewInstance, Settings};
 use jet_session::store::memory::MemoryStore;
+use still::Still;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -27,23 +29,6 @@ const EVENTS: usize = 2 * CALLERS * PAIRS;
 
 fn main() {
     divan::main();
-}
-
-/// A world in which no time passes.
-struct Still;
-
-impl Environment for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::default()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn uid(&self) -> Uid {
-        Uid::new("bench")
-    }
 }
 
 /// Every watch is read as fast as it is told; an iteration ends when all have been told everything.

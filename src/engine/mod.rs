@@ -321,7 +321,7 @@ impl Engine {
         id: &InstanceId,
         asker: Asker,
     ) -> Result<InstanceView, Unanswered<InitializeRefusal>> {
-        self.change(id, |reply| Message::Initialize(Some((asker, reply)))).await
+        self.ask_owner(id, |reply| Message::Initialize(Some((asker, reply)))).await
     }
 
     /// `JetStopServiceInstance2`, and our way back from it.
@@ -331,7 +331,7 @@ impl Engine {
         resume: bool,
         asker: Asker,
     ) -> Result<InstanceView, Unanswered<PhaseRefusal>> {
-        self.change(id, |reply| Message::Stop { resume, asker, reply }).await
+        self.ask_owner(id, |reply| Message::Stop { resume, asker, reply }).await
     }
 
     /// `JetTerm2`: answers when the instance is terminated, or has failed to be.
@@ -341,12 +341,12 @@ impl Engine {
         mode: TerminateMode,
         asker: Asker,
     ) -> Result<InstanceView, Unanswered<TerminateRefusal>> {
-        self.change(id, |reply| Message::Terminate { mode, asker, reply }).await
+        self.ask_owner(id, |reply| Message::Terminate { mode, asker, reply }).await
     }
 
     /// `JetBackupInstance`: the sessions as they are now, piece by piece.
     pub async fn backup(&self, id: &InstanceId) -> Result<Backup, Unanswered<BackupRefusal>> {
-        let begun = self.lifecycle(id, Message::Backup).await?;
+        let begun = self.ask_owner(id, Message::Backup).await?;
         Ok(Backup::new(self.clone(), begun))
     }
 
@@ -354,7 +354,7 @@ impl Engine {
     pub async fn restore(&self, id: &InstanceId) -> Result<Upload, Unanswered<RestoreRefusal>> {
         let (registrar, draining) =
             (self.shared.registrar.clone(), self.shared.draining.subscribe());
-        self.lifecycle(id, |reply| Message::Restore { reply, registrar, draining }).await
+        self.ask_owner(id, |reply| Message::Restore { reply, registrar, draining }).await
     }
 
     /// An instance as it is now: everything that was answered is in it.
@@ -420,12 +420,12 @@ impl Engine {
         }
     }
 
-    /// Asks an owner to move its instance to another phase.
-    async fn change<R>(
+    /// Asks an owner for something that concerns its instance as a whole.
+    async fn ask_owner<T, R>(
         &self,
         id: &InstanceId,
-        message: impl FnOnce(oneshot::Sender<Result<InstanceView, Unanswered<R>>>) -> Message,
-    ) -> Result<InstanceView, Unanswered<R>>
+        message: impl FnOnce(oneshot::Sender<Result<T, Unanswered<R>>>) -> Message,
+    ) -> Result<T, Unanswered<R>>
     where
         R: Refusal + From<PhaseRefusal>,
     {
@@ -435,23 +435,6 @@ impl Engine {
         match answer.await {
             Ok(Err(Unanswered::Refused(refusal))) if sent => Err(self.refused(&handle, refusal)),
             Ok(result) if sent => result,
-            Ok(_) | Err(_) => Err(self.lost(&handle)),
-        }
-    }
-
-    async fn lifecycle<T, R>(
-        &self,
-        id: &InstanceId,
-        message: impl FnOnce(oneshot::Sender<Result<T, R>>) -> Message,
-    ) -> Result<T, Unanswered<R>>
-    where
-        R: Refusal + From<PhaseRefusal>,
-    {
-        let handle = self.handle(id)?;
-        let (reply, answer) = oneshot::channel();
-        let sent = handle.owner.send(message(reply)).await.is_ok();
-        match answer.await {
-            Ok(result) if sent => result.map_err(|refusal| self.refused(&handle, refusal)),
             Ok(_) | Err(_) => Err(self.lost(&handle)),
         }
     }

@@ -75,9 +75,10 @@ impl<S: Store> Owner<S> {
                     self.terminate(mode, asker, reply).await;
                 }
             }
-            Message::Backup(reply) => drop(reply.send(self.backup())),
+            Message::Backup(reply) => drop(reply.send(self.backup().map_err(Unanswered::Refused))),
             Message::Restore { reply, registrar, draining } => {
-                drop(reply.send(self.restore(registrar, draining)));
+                let upload = self.restore(registrar, draining);
+                drop(reply.send(upload.map_err(Unanswered::Refused)));
             }
             Message::Delete(asker, reply) => {
                 let result = self.delete(&asker).await;

@@ -74,10 +74,10 @@ pub(super) enum Message {
     /// `JetTerm2`.
     Terminate { mode: TerminateMode, asker: Asker, reply: Reply<TerminateRefusal> },
     /// `JetBackupInstance`.
-    Backup(oneshot::Sender<Result<Begun, BackupRefusal>>),
+    Backup(oneshot::Sender<Result<Begun, Unanswered<BackupRefusal>>>),
     /// `JetRestoreInstance`. The upload answers when it is over.
     Restore {
-        reply: oneshot::Sender<Result<Upload, RestoreRefusal>>,
+        reply: oneshot::Sender<Result<Upload, Unanswered<RestoreRefusal>>>,
         registrar: mpsc::Sender<registrar::Message>,
         draining: watch_channel::Receiver<bool>,
     },
