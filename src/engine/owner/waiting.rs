@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::handover::{Heirs, News};
+use crate::domain::handover::News;
 use crate::domain::id::{Owner as Thread, Principal, SessionId};
 use crate::domain::instance::Instance;
 use crate::domain::queue::{Queue, Ticket, Waiter};
@@ -151,17 +151,23 @@ impl Batch {
         parked: &mut Parked,
         now: Now,
     ) {
-        let Heirs { first, others } = instance.heirs(id, to);
-        if let Some(mut question) = first.and_then(|first| parked.take(first, &mut instance.queue))
+        let mut heirs = instance.heirs(id, to);
+        while let Some(mut question) =
+            heirs.first.and_then(|first| parked.take(first, &mut instance.queue))
         {
+            if !question.waits() {
+                heirs = instance.heirs(id, to);
+                continue;
+            }
             question.adopt(instance, now, &mut self.happened);
             let twins = parked.take_twins(&*question, &mut instance.queue);
             self.questions.push(question);
             for twin in twins {
                 self.put(twin, instance, parked, now);
             }
+            break;
         }
-        for ticket in others {
+        for ticket in heirs.others {
             self.settle(ticket, instance, parked, now);
         }
     }

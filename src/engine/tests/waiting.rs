@@ -374,3 +374,28 @@ async fn a_panic_over_a_waiting_call_leaves_nobody_waiting() {
     assert_eq!(world.reset(1, "holder").await, Err(UNAVAILABLE));
     assert_eq!(soon(waits).await, End::Refused(UNAVAILABLE, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_passes_over_a_call_of_the_successor_that_nobody_waits_for() {
+    let world = World::ready().await;
+    world.set(1, "holder").await.unwrap();
+    let gone = sent(world.set_waiting(1, "next", LONG));
+    let stays = sent(world.set_waiting(1, "next", LONG));
+    settle().await;
+    let gate = world.store.stall(Op::Commit, "a");
+    let busy = sent(world.set(2, "t"));
+    gate.reached().await;
+    // The transfer is in the inbox before the owner can hear that the first has gone.
+    let transfer = TransferContext {
+        session: session(1),
+        thread: tid("holder"),
+        token: None,
+        to_thread: tid("next"),
+        to_principal: None,
+    };
+    let transferred = sent(world.call("a", transfer, |token| token.get()));
+    drop(gone);
+    gate.open();
+    busy.await.unwrap();
+    assert_eq!(soon(stays).await, End::Set(transferred.await.unwrap()));
+}
