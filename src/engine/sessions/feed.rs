@@ -185,8 +185,15 @@ impl Feed {
             let nothing = read.is_empty();
             let mut read = read.into_iter().peekable();
             while read.peek().is_some() {
-                let mut piece = Vec::new();
+                let (mut piece, mut here) = (Vec::new(), None);
                 for change in read.by_ref().take(WATCH_PIECE_EVENTS) {
+                    // What is in the log may not be synced yet, and then nobody may hear of it. All that
+                    // comes before the ring was told once.
+                    let place = self.ring.place(change.revision).map_err(Unanswered::Refused)?;
+                    if let Place::Here(_) = place {
+                        here = Some(change.revision);
+                        break;
+                    }
                     next = change.revision.next();
                     let told = recall(&mut table, change);
                     let told = told.filter(|told| told.passes(&self.filter));
@@ -194,6 +201,9 @@ impl Feed {
                 }
                 if !piece.is_empty() {
                     reader.give(piece).await?;
+                }
+                if let Some(here) = here {
+                    return Ok(here);
                 }
                 tokio::task::consume_budget().await;
             }
