@@ -23,9 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use jet_session::config::{Config, StoreKind};
 use jet_session::proto::api::session_service_client::SessionServiceClient;
 use jet_session::proto::api::{self as pb};
-use jet_session::server::{self, Config, Orders, StoreKind};
+use jet_session::server::{self, Orders};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -145,7 +146,8 @@ fn serving_on(threads: NonZeroUsize, store: StoreKind) -> Running {
         server::run(&config, || Ok(orders), |address| ready.send(address).expect("awaited"))
             .expect("the server runs");
     });
-    let address = address.recv().expect("the server starts");
+    let is = address.recv().expect("the server starts");
+    let address = is.address().expect("it listens on an address");
     let stop = Box::new(move || {
         drop(order);
         thread.join().expect("the server ends");

@@ -16,6 +16,7 @@
 //! | [`engine`] | one owner per instance: decide, commit, answer | domain, the store trait |
 //! | [`rpc`] | gRPC services: parse, ask, convert; errors become statuses in one file | domain, engine, proto |
 //! | [`server`] | the composition root: configuration to running server to drained server | everything above |
+//! | [`config`] | how a server is to be: flags, environment and file as one typed value | domain |
 //! | [`client`] | the Rust client: guards, exact retries, leases, losses | domain ids, errors and limits; proto |
 //! | `cli` | the command line, a client like any other beside `serve` | client, proto, server |
 //! | [`proto`] | generated code | – |
@@ -26,6 +27,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod proto;

@@ -12,27 +12,24 @@
 
 mod connection;
 mod environment;
+mod listener;
+mod preface;
 mod shutdown;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
+use crate::config::{Config, Listen, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
-use crate::domain::limits::{
-    CLOSE_SECONDS_MAX, INSTANCES_DEFAULT, LISTEN_BACKLOG, LOG_FORMAT, REQUEST_BYTES_MAX,
-    RESPONSE_BYTES_MAX, SESSIONS_DEFAULT,
-};
+use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
 use crate::domain::refusal::Refusal;
 use crate::engine::{Asker, Engine, NewInstance, Settings, Unanswered};
 use crate::proto;
@@ -50,6 +47,7 @@ use crate::rpc::layers::{CallLayer, Calls};
 use crate::rpc::session::Sessions;
 use crate::rpc::thread::Threads;
 use crate::server::environment::System;
+use crate::server::listener::Listener;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
 use crate::store::log::disk::RealDisk;
@@ -68,67 +66,14 @@ pub const COMMIT: &str = env!("JET_SESSION_COMMIT");
 /// The instance that exists and is initialised unless the operator says otherwise.
 pub const DEFAULT_INSTANCE: &str = "main";
 
-/// How a server is to be.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where to listen; port 0 lets the system choose.
-    pub listen: SocketAddr,
-    /// Where to remember.
-    pub store: StoreKind,
-    /// Whether the instance `main` is created and initialised.
-    pub default_instance: bool,
-    /// How many instances there may be.
-    pub max_instances: usize,
-    /// How many sessions an instance may have that is created without a number.
-    pub max_sessions: u32,
-    /// How many threads serve connections.
-    pub threads: NonZeroUsize,
-    /// How long calls in flight may take when the server goes down.
-    pub drain: Duration,
-}
-
-impl Config {
-    /// What an operator gets who says nothing but where to listen.
-    pub fn new(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            store: StoreKind::Memory,
-            default_instance: true,
-            max_instances: INSTANCES_DEFAULT,
-            max_sessions: SESSIONS_DEFAULT,
-            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            drain: Duration::from_secs(crate::domain::limits::DRAIN_SECONDS_DEFAULT),
-        }
-    }
-}
-
-/// Where to remember.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In memory: nothing survives the process.
-    Memory,
-    /// In logs in this directory, which is made if need be.
-    Log(PathBuf),
-}
-
-impl StoreKind {
-    /// The format of the logs that it writes; 0 if it writes none.
-    fn log_format(&self) -> u32 {
-        match self {
-            Self::Memory => 0,
-            Self::Log(_) => LOG_FORMAT,
-        }
-    }
-}
-
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    /// A place cannot be listened at.
+    #[error("cannot listen on {place}")]
     Listen {
-        /// Which address.
-        address: SocketAddr,
+        /// Where.
+        place: Listen,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -156,17 +101,35 @@ pub enum Ending {
     CutOff,
 }
 
-/// Runs a server on this thread until `orders` end it. `ready` is told the address, with the real
-/// port, once calls are answered.
+/// Where a server that is ready can be reached, with the real ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Where clients are listened to, in the order of the configuration.
+    pub listening: Vec<Listen>,
+}
+
+impl Ready {
+    /// The first address that clients are listened to at, if there is one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listening.iter().find_map(|place| match place {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        })
+    }
+}
+
+/// Runs a server on this thread until `orders` end it. `ready` is told where it can be reached, once calls
+/// are answered.
 pub fn run(
     config: &Config,
     orders: impl FnOnce() -> io::Result<Orders>,
-    ready: impl FnOnce(SocketAddr),
+    ready: impl FnOnce(Ready),
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let listener = listen(config.listen)?;
-        let address = listener.local_addr().map_err(ServerError::Runtime)?;
+        let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
+        let listening = places.map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
@@ -174,10 +137,12 @@ pub fn run(
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine, config.store.log_format()))?;
-        ready(address);
-        tracing::info!(%address, version = VERSION, commit = COMMIT, "serving");
-        Ok(serve(listener, engine, workers, orders, config.drain).await)
+        let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
+        for place in &listening {
+            tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
+        }
+        ready(Ready { listening });
+        Ok(serve(listeners, engine, workers, orders, config.drain).await)
     });
     // Does not wait for a disk that does not answer.
     runtime.shutdown_background();
@@ -186,14 +151,14 @@ pub fn run(
 
 /// Accepts connections until the first order, then drains.
 async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     engine: Engine,
     workers: Workers,
     mut orders: Orders,
     drain: Duration,
 ) -> Ending {
-    connection::accept(&listener, &workers, orders.next()).await;
-    drop(listener);
+    connection::accept(&listeners, &workers, orders.next()).await;
+    drop(listeners);
     tracing::info!(?drain, "draining");
     engine.drain();
     let deadline = tokio::time::sleep(drain);
@@ -298,15 +263,12 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
     CallLayer.layer(routes)
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restarted server takes its port back at once.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(LISTEN_BACKLOG)
-    };
-    bind().map_err(|source| ServerError::Listen { address, source })
+/// The format of the logs that a store writes; 0 if it writes none.
+fn log_format(store: &StoreKind) -> u32 {
+    match store {
+        StoreKind::Memory => 0,
+        StoreKind::Log(_) => LOG_FORMAT,
+    }
 }
 
 fn runtime() -> Result<Runtime, ServerError> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::config::DATA_DIR;
 use crate::domain::id::{InstanceId, Revision};
 use crate::domain::jet_err::JetErr;
 use crate::store::log::disk::{Disk, ReadOnlyDisk, RealDisk};
@@ -18,8 +19,8 @@ use crate::store::log::inspect::verify::{Checked, Trouble, Verdict};
 use crate::store::log::lock::{DirLock, NotLocked};
 
 use super::failure::Failure;
+use super::notation;
 use super::output::{Output, View};
-use super::{DATA_DIR, notation};
 
 mod line;
 

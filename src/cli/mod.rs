@@ -37,9 +37,6 @@ pub use failure::Exit;
 use failure::Failure;
 use output::Output;
 
-/// Where a server keeps its data that was not told where.
-const DATA_DIR: &str = "jet-session-data";
-
 /// What `--version` prints after the name.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("JET_SESSION_COMMIT"), ")");
 
@@ -74,6 +71,9 @@ pub struct CommandLine {
 enum Command {
     /// Run the server
     Serve(serve::ServeArgs),
+    /// Look at the configuration of a server
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Begin, bind, look at and end sessions
     #[command(subcommand)]
     Session(session::Command),
@@ -94,6 +94,12 @@ enum Command {
     ServerInfo,
     /// Exit with 0 only if the server is serving (grpc.health.v1)
     Healthcheck(healthcheck::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Look whether a server would start with these settings, and say all that is wrong
+    Check(serve::ServerArgs),
 }
 
 /// Reads the command line. Help, the version and what is wrong with it are printed here; `Err` says
@@ -120,7 +126,12 @@ fn definition() -> clap::Command {
     };
     let (not_serving, offline) =
         (hidden(&["server", "timeout", "json"]), hidden(&["server", "timeout"]));
-    root.mut_subcommand("serve", |serve| serve.args(not_serving))
+    root.mut_subcommand("serve", |serve| serve.args(not_serving.clone()))
+        .mut_subcommand("config", |config| {
+            config
+                .args(not_serving.clone())
+                .mut_subcommands(|command| command.args(not_serving.clone()))
+        })
         .mut_subcommand("error", |error| error.args(offline.clone()))
         .mut_subcommand("log", |log| {
             log.args(offline.clone()).mut_subcommands(|command| command.args(offline.clone()))
@@ -135,6 +146,9 @@ impl CommandLine {
             // A server writes to stdout and stderr from many threads: nothing may be locked.
             Command::Serve(args) => {
                 serve::run(&args).map_err(|error| Failure::Serve(error.to_string()))
+            }
+            Command::Config(ConfigCommand::Check(args)) => {
+                serve::check(&args).map_err(|error| Failure::Serve(error.to_string()))
             }
             Command::Session(command) => client(json, async |out| command.run(&options, out).await),
             Command::Thread(command) => client(json, async |out| command.run(&options, out).await),

@@ -5,12 +5,13 @@
 //!
 //! use jet_session::client::{Client, Error};
 //!
-//! # use jet_session::server::{self, Config, Ending, Order, Orders};
+//! # use jet_session::config::Config;
+//! # use jet_session::server::{self, Ending, Order, Orders};
 //! # let (orders, taken) = Orders::channel();
 //! # let (ready, address) = std::sync::mpsc::sync_channel(1);
 //! # let server = std::thread::spawn(move || {
 //! #     let config = Config::new(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
-//! #     server::run(&config, || Ok(taken), |address| ready.send(address).unwrap())
+//! #     server::run(&config, || Ok(taken), |is| ready.send(is.address().unwrap()).unwrap())
 //! # });
 //! # let uri = format!("http://{}", address.recv().unwrap());
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -138,6 +138,20 @@ pub const NOT_SET_BEFORE_DEADLINE_MS: u64 = 20;
 /// milliseconds: a change that is being committed is answered as it is, unless the disk hangs.
 pub const OVERTIME_MS_MAX: u64 = 1_000;
 
+/// How long a call may take that only has to be decided, in seconds, whatever its client says: longer, and its
+/// instance is stuck.
+pub const CALL_SECONDS_MAX: u64 = 60;
+
+/// How long a call may take that waits for a session, in seconds: as long as the longest lease.
+pub const WAITING_CALL_SECONDS_MAX: u64 = LEASE_SECONDS_MAX;
+
+/// How long a call may take that answers when an instance has moved, in seconds: the largest store is opened in
+/// a small part of it.
+pub const LIFECYCLE_CALL_SECONDS_MAX: u64 = 10 * 60;
+
+/// How long a call may take that carries a backup, in seconds: ten million sessions over a slow line.
+pub const TRANSFER_CALL_SECONDS_MAX: u64 = 4 * 60 * 60;
+
 /// The wait before a retry that is advised when too many wait already, in milliseconds.
 pub const QUEUE_FULL_RETRY_MS: u64 = 1_000;
 
@@ -334,6 +348,26 @@ pub const CLOSE_SECONDS_MAX: u64 = 1;
 
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
+
+/// Connections of clients that a server has at a time when nothing else is configured. One that is idle takes
+/// up to 16 KiB and a file descriptor; behind a proxy a few serve everybody.
+pub const CONNECTIONS_DEFAULT: usize = 10_000;
+
+/// The largest number of connections that can be configured: what a process can have of open files on Linux
+/// unless the kernel is told otherwise.
+pub const CONNECTIONS_MAX: usize = 1_048_576;
+
+/// Places that a server listens at.
+pub const LISTENERS_MAX: usize = 16;
+
+/// The largest number of threads that can be configured.
+pub const THREADS_MAX: usize = 1_024;
+
+/// The largest number of instances that can be configured: each has a task, a directory and open files.
+pub const INSTANCES_MAX: usize = 100_000;
+
+/// The longest drain that can be configured, in seconds.
+pub const DRAIN_SECONDS_MAX: u64 = 3_600;
 
 /// Accepted connections that may wait for a worker thread.
 pub const ACCEPTED_QUEUE_MAX: usize = 64;

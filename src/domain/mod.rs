@@ -17,12 +17,14 @@
 //! - [`request`]: what a call answered, for when it comes again
 //! - [`replay`], [`gone`]: the same of calls on an instance itself, also when it is no more
 //! - [`instance`]: record, phase and sessions together; calls are decided here
+//! - [`access`]: roles, and who has them
 //! - [`backup`]: why a backup is not taken or not read in
 //! - [`call`]: one type per JET call, with what it answers and why it is refused
 //! - [`refusal`]: what every refusal can say about itself
 //! - [`jet_err`]: all codes
 //! - [`id`], [`time`], [`limits`]: words, moments, bounds
 
+pub mod access;
 pub mod backup;
 pub mod call;
 pub mod event;

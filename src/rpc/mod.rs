@@ -11,6 +11,7 @@
 //! - `convert`: wire → command, naming every bad field at once; answer → wire
 //! - [`status`]: refusals → gRPC statuses with details
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
+//! - [`method`]: every method, who may call it and how long it may take
 //! - [`health`]: grpc.health.v1 kept true
 
 mod backup;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod health;
 pub mod instance;
 pub mod layers;
+pub mod method;
 mod pipeline;
 pub mod session;
 pub mod status;

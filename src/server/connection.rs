@@ -4,16 +4,18 @@
 //! unset, answer deadlines itself with CANCELLED, and wait for ever, when it shuts down, for peers
 //! that say nothing.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::TcpStream as StdTcpStream;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -23,63 +25,77 @@ use crate::domain::limits::{
     PENDING_ACCEPT_RESETS_MAX, SILENCE_SECONDS_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::rpc::layers::{Calls, WaitingRoom};
+use crate::server::listener::{Accepted, Listener};
+use crate::server::preface::Begun;
 use crate::server::worker::Workers;
 
 /// Accepts connections and hands them to workers, until told to end.
 pub(super) async fn accept(
-    listener: &TcpListener,
+    listeners: &[Listener],
     workers: &Workers,
     end: impl Future<Output = ()>,
 ) {
-    let mut end = pin!(end);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut end => return,
-            accepted = listener.accept() => match accepted.and_then(|(stream, _)| detach(stream)) {
-                Ok(stream) => workers.serve(stream).await,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    // Out of file descriptors: accepting again at once would only spin.
-                    tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
-                }
-            },
-        }
+    let accepting = join_all(listeners.iter().map(|listener| accept_at(listener, workers)));
+    tokio::select! {
+        biased;
+        () = end => {}
+        _ = accepting => {}
     }
 }
 
-/// A connection that any thread's runtime can take.
-fn detach(stream: TcpStream) -> io::Result<StdTcpStream> {
-    // An answer is a small write that nobody should wait for.
-    stream.set_nodelay(true)?;
-    stream.into_std()
+async fn accept_at(listener: &Listener, workers: &Workers) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => workers.serve(accepted).await,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                // Out of file descriptors: accepting again at once would only spin.
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
 }
 
 /// Serves one connection until its peer ends it, or until its calls in flight are answered after
 /// `drain` has become true.
 pub(super) async fn serve(
-    stream: StdTcpStream,
+    accepted: Accepted,
+    services: Calls<Routes>,
+    drain: watch::Receiver<bool>,
+) {
+    let ended = match accepted {
+        Accepted::Tcp(stream) => match TcpStream::from_std(stream) {
+            Ok(stream) => begin(stream, services, drain).await,
+            Err(error) => Err(error.into()),
+        },
+        Accepted::Unix(stream) => match UnixStream::from_std(stream) {
+            Ok(stream) => begin(stream, services, drain).await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    if let Err(error) = ended {
+        // Peers come and go as they please; only somebody who debugs wants to know.
+        tracing::debug!(error = &*error, "a connection ended with an error");
+    }
+}
+
+/// Why a connection ended.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves a peer if it speaks HTTP/2, and soon. One that has not said so has no call in flight, so a
+/// draining server does not wait for it.
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     services: Calls<Routes>,
     mut drain: watch::Receiver<bool>,
-) {
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be taken over");
-            return;
-        }
-    };
-    // A peer that has not said a word has no call in flight, so a draining server does not wait for it.
+) -> Result<(), Error> {
     let silence = Duration::from_secs(SILENCE_SECONDS_MAX);
-    let mut first = [0];
-    tokio::select! {
-        spoke = tokio::time::timeout(silence, stream.peek(&mut first)) => {
-            if !matches!(spoke, Ok(Ok(1..))) {
-                return;
-            }
+    let stream = tokio::select! {
+        begun = tokio::time::timeout(silence, Begun::of(stream)) => {
+            begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
         }
-        () = drained(&mut drain) => return,
-    }
+        () = drained(&mut drain) => return Ok(()),
+    };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -96,17 +112,14 @@ pub(super) async fn serve(
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(services));
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
+    tokio::select! {
+        ended = &mut connection => ended?,
         () = drained(&mut drain) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.await?;
         }
-    };
-    if let Err(error) = ended {
-        // Peers come and go as they please; only somebody who debugs wants to know.
-        tracing::debug!(%error, "a connection ended with an error");
     }
+    Ok(())
 }
 
 /// Waits until the server drains; a server that is gone drains too.

@@ -3,7 +3,6 @@
 //! The first worker is the main thread, where the owners of instances live too: with one worker no call
 //! ever crosses to another thread.
 
-use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -14,6 +13,7 @@ use tonic::service::Routes;
 
 use crate::domain::limits::ACCEPTED_QUEUE_MAX;
 use crate::rpc::layers::Calls;
+use crate::server::listener::Accepted;
 use crate::server::{ServerError, connection, runtime};
 
 /// All workers.
@@ -21,7 +21,7 @@ pub(super) struct Workers {
     /// What every worker needs to serve a connection.
     serving: Serving,
     /// The workers beside the main thread.
-    others: Vec<mpsc::Sender<TcpStream>>,
+    others: Vec<mpsc::Sender<Accepted>>,
     next: AtomicUsize,
     draining: watch::Sender<bool>,
     /// Closed when the last connection has been served.
@@ -57,7 +57,7 @@ impl Workers {
     }
 
     /// Hands a connection to the next worker in turn.
-    pub(super) async fn serve(&self, stream: TcpStream) {
+    pub(super) async fn serve(&self, stream: Accepted) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
         match turn.checked_sub(1) {
             None => drop(tokio::spawn(self.serving.clone().serve(stream))),
@@ -80,13 +80,13 @@ impl Workers {
 }
 
 impl Serving {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: Accepted) {
         connection::serve(stream, self.services, self.drain).await;
     }
 }
 
 /// Serves connections until no more can come and all are done.
-async fn work(mut accepted: mpsc::Receiver<TcpStream>, serving: Serving) {
+async fn work(mut accepted: mpsc::Receiver<Accepted>, serving: Serving) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

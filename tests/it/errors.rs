@@ -6,9 +6,9 @@ mod render;
 use std::collections::BTreeMap;
 
 use expect_test::expect_file;
+use jet_session::config::Config;
 use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
-use jet_session::server::Config;
 use prost::Message;
 use tonic::{Code, Status};
 

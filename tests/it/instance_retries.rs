@@ -1,9 +1,10 @@
 //! Exact retries of calls on instances: also when the instance is gone, or another one has its name.
 
 use bytes::Bytes;
+use jet_session::config::StoreKind;
 use jet_session::proto::api as pb;
 use jet_session::proto::api::instance::State;
-use jet_session::server::{Ending, StoreKind};
+use jet_session::server::Ending;
 use tonic::{Code, Status};
 
 use crate::support::call::{Call, call};

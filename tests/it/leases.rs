@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jet_session::config::StoreKind;
 use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
 use jet_session::proto::api::instance::State;
 use jet_session::proto::api::session_event::Cause;
-use jet_session::server::{Ending, StoreKind};
+use jet_session::server::Ending;
 use tonic::Code;
 
 use crate::support::taking::{answered, seconds, stores};

@@ -1,9 +1,10 @@
 //! Exact retries: the same request gets the same answer, and has one effect.
 
 use bytes::Bytes;
+use jet_session::config::StoreKind;
 use jet_session::proto::api as pb;
 use jet_session::proto::api::instance::State;
-use jet_session::server::{Ending, StoreKind};
+use jet_session::server::Ending;
 use prost::Message;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;

@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jet_session::config::{Config, Listen};
 use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
-use jet_session::server::{self, Config, Ending, Orders, ServerError};
+use jet_session::server::{self, Ending, Orders, ServerError};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -205,8 +206,8 @@ async fn a_port_that_is_taken_is_said_to_be_taken() {
     });
 
     match refused.await.unwrap() {
-        Err(ServerError::Listen { address, source }) => {
-            assert_eq!(address, server.address());
+        Err(ServerError::Listen { place, source }) => {
+            assert_eq!(place, Listen::Tcp(server.address()));
             assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
         }
         other => panic!("{other:?}"),

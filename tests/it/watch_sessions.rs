@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use jet_session::config::StoreKind;
 use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
 use jet_session::proto::api::TerminateMode::Complete;
 use jet_session::proto::api::instance::State;
 use jet_session::proto::api::session_event::Cause;
-use jet_session::server::StoreKind;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::support::{MAIN, Refusal, THREAD_A, THREAD_B, TestServer, within};

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::thread::{self, JoinHandle};
 
+use jet_session::config::Config;
 use jet_session::proto::api as pb;
 use jet_session::proto::api::error_service_client::ErrorServiceClient;
 use jet_session::proto::api::instance_service_client::InstanceServiceClient;
 use jet_session::proto::api::session_service_client::SessionServiceClient;
 use jet_session::proto::api::thread_service_client::ThreadServiceClient;
-use jet_session::server::{self, Config, Ending, Order, Orders, ServerError};
+use jet_session::server::{self, Ending, Order, Orders, ServerError};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -61,12 +62,13 @@ impl TestServer {
             let ending = server::run(
                 &config,
                 || Ok(taken),
-                |address| ready.send(address).expect("the test waits for the server"),
+                |is| ready.send(is).expect("the test waits for the server"),
             );
             // A test that has ended does not care how.
             drop(tell.send(ending));
         });
-        let address = within("the server is ready", is_ready).await.expect("the server starts");
+        let is = within("the server is ready", is_ready).await.expect("the server starts");
+        let address = is.address().expect("it listens on an address");
         let channel = connect(address).await;
         Self { address, orders, ended: Some(ended), thread: Some(thread), channel }
     }

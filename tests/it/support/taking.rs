@@ -1,7 +1,7 @@
 //! Taking sessions with all that a client can ask for: waiting, leases, handing over.
 
+use jet_session::config::StoreKind;
 use jet_session::proto::api as pb;
-use jet_session::server::StoreKind;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
