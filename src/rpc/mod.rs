@@ -12,8 +12,10 @@
 //! - [`status`]: refusals → gRPC statuses with details
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
 //! - [`method`]: every method, who may call it and how long it may take
+//! - [`access`]: who calls, and whether they may
 //! - [`health`]: grpc.health.v1 kept true
 
+pub mod access;
 mod backup;
 mod convert;
 pub mod error;
