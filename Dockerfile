@@ -47,7 +47,8 @@ WORKDIR /
 # The only place that is written to. Give it a name (`--volume NAME:/var/lib/jet-session`): a volume without
 # one ends with its container.
 VOLUME /var/lib/jet-session
-EXPOSE 50051
+# Calls; and, where the settings ask for them, health in plaintext and metrics.
+EXPOSE 50051 50052 9464
 STOPSIGNAL SIGTERM
 # Kept only in the docker image format (`buildah build --format docker`); Kubernetes ignores it either way.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
