@@ -153,7 +153,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
         return print(&loaded.to_toml());
     }
     let config = loaded.config;
-    telemetry::start(config.log);
+    let _telemetry = telemetry::start(config.log);
     warn_of_plaintext(&config);
     match server::run(&config, server::signals, |ready| say_ready(&ready, &config)) {
         Ok(Ending::Graceful) => Ok(()),
