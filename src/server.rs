@@ -13,6 +13,7 @@
 mod connection;
 mod environment;
 mod listener;
+pub mod metrics;
 mod preface;
 mod shutdown;
 mod worker;
@@ -26,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::config::{Config, Listen, StoreKind};
+use crate::config::{Config, Listen, Mistake, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -45,9 +46,11 @@ use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
 use crate::rpc::layers::{CallLayer, Calls};
 use crate::rpc::session::Sessions;
+use crate::rpc::telemetry::Observer;
 use crate::rpc::thread::Threads;
 use crate::server::environment::System;
 use crate::server::listener::Listener;
+use crate::server::metrics::Metrics;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
 use crate::store::log::disk::RealDisk;
@@ -78,6 +81,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Something that is configured cannot be.
+    #[error("{}", all(.0))]
+    Configuration(Vec<Mistake>),
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -90,6 +96,11 @@ pub enum ServerError {
     /// The default instance could not be made ready.
     #[error("the instance {DEFAULT_INSTANCE} could not be made ready: {0}")]
     DefaultInstance(crate::domain::jet_err::JetErr),
+}
+
+/// Every mistake, in one line.
+fn all(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// How a server ended.
@@ -106,6 +117,8 @@ pub enum Ending {
 pub struct Ready {
     /// Where clients are listened to, in the order of the configuration.
     pub listening: Vec<Listen>,
+    /// Where metrics are told, if they are.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -130,19 +143,23 @@ pub fn run(
         let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
         let listening = places.map_err(ServerError::Runtime)?;
+        let system = Arc::new(System::new());
+        let (metrics, metrics_at) = Metrics::start(config, system.clone())?;
         let orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
             StoreKind::Memory => None,
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
-        let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
+        let engine = engine(config, system, &metrics).await?;
+        let services = services(&engine, log_format(&config.store), &metrics.observer);
+        let workers = Workers::start(config.threads, services, &metrics.connections)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
-        ready(Ready { listening });
-        Ok(serve(listeners, engine, workers, orders, config.drain).await)
+        metrics.serves(&engine);
+        ready(Ready { listening, metrics: metrics_at });
+        Ok(serve(listeners, engine, workers, &metrics, orders, config.drain).await)
     });
     // Does not wait for a disk that does not answer.
     runtime.shutdown_background();
@@ -154,6 +171,7 @@ async fn serve(
     listeners: Vec<Listener>,
     engine: Engine,
     workers: Workers,
+    metrics: &Metrics,
     mut orders: Orders,
     drain: Duration,
 ) -> Ending {
@@ -176,8 +194,12 @@ async fn serve(
         }
         tokio::time::sleep(Duration::from_secs(CLOSE_SECONDS_MAX)).await;
     };
+    // Every call has ended, so every span has too.
+    let close = async {
+        tokio::join!(engine.close(), metrics.observer.flush());
+    };
     tokio::select! {
-        () = engine.close() => {}
+        () = close => {}
         () = patience => ending = Ending::CutOff,
         () = orders.next() => ending = Ending::CutOff,
     }
@@ -186,16 +208,21 @@ async fn serve(
 }
 
 /// The engine over the configured store, with the default instance ready.
-async fn engine(config: &Config) -> Result<Engine, ServerError> {
+async fn engine(
+    config: &Config,
+    system: Arc<System>,
+    metrics: &Metrics,
+) -> Result<Engine, ServerError> {
+    let meter = metrics.owners.clone();
     let settings =
         Settings { max_instances: config.max_instances, max_sessions: config.max_sessions };
     let engine = match &config.store {
         StoreKind::Memory => {
-            Engine::start(MemoryStore::default(), Arc::new(System::new()), settings).await
+            Engine::start_metered(MemoryStore::default(), system, meter, settings).await
         }
         StoreKind::Log(dir) => {
             let store = LogStore::new(RealDisk, dir, Work::Pool);
-            Engine::start(store, Arc::new(System::new()), settings).await
+            Engine::start_metered(store, system, meter, settings).await
         }
     }
     .map_err(ServerError::Store)?;
@@ -217,7 +244,7 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
+fn services(engine: &Engine, log_format: u32, observer: &Observer) -> Calls<Routes> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
@@ -260,7 +287,7 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
         .prepare();
-    CallLayer.layer(routes)
+    CallLayer(observer.clone()).layer(routes)
 }
 
 /// The format of the logs that a store writes; 0 if it writes none.

@@ -18,7 +18,7 @@ const TABLE: &str = "
     domain     |                                                   | it is pure: its tests need no runtime and take milliseconds
     store      | domain proto::storage                             | a store is judged by the conformance suite alone
     engine     | domain store                                      | it decides with the domain and remembers through the `Store` trait
-    rpc        | domain engine proto                               | it translates between the wire and the engine and does nothing else
+    rpc        | domain engine proto telemetry                     | it translates between the wire and the engine and tells of it
     server     | *                                                 | it puts the parts together
     config     | domain                                            | a configuration is values and their bounds
     telemetry  | domain config                                     | it stands before there is anything to tell of

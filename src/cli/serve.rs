@@ -153,7 +153,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
         return print(&loaded.to_toml());
     }
     let config = loaded.config;
-    telemetry::start(config.log);
+    let _telemetry = telemetry::start(config.log);
     warn_of_plaintext(&config);
     match server::run(&config, server::signals, |ready| say_ready(&ready, &config)) {
         Ok(Ending::Graceful) => Ok(()),
@@ -196,6 +196,9 @@ fn say_ready(ready: &Ready, config: &Config) {
     let mut lines = String::new();
     for place in &ready.listening {
         lines.push_str(&format!("listening on {place}\n"));
+    }
+    if let Some(address) = ready.metrics {
+        lines.push_str(&format!("metrics on {address}\n"));
     }
     lines.push_str(&format!("data: {data}\n"));
     if let Some(address) = ready.address()

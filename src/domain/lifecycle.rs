@@ -203,6 +203,10 @@ impl Phase {
         }
     }
 
+    /// The name of every phase.
+    pub const NAMES: [&'static str; 7] =
+        ["CREATED", "INITIALIZING", "READY", "STOPPED", "RESTORING", "TERMINATING", "FAILED"];
+
     /// The name of the phase as the API writes it.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -346,6 +346,39 @@ pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
 /// How long sealing and closing may take when the drain deadline has passed, in seconds.
 pub const CLOSE_SECONDS_MAX: u64 = 1;
 
+/// The longest `tracestate` that is passed on, in bytes: as much as W3C Trace Context asks for at least.
+pub const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// Spans that wait to be sent to a collector, some 2 MiB; more are dropped, because no call waits for a
+/// collector.
+pub const TRACES_QUEUE_MAX: usize = 4_096;
+
+/// Spans that are sent to a collector together.
+pub const TRACES_BATCH_MAX: usize = 512;
+
+/// How long a span waits for others to be sent with, in milliseconds.
+pub const TRACES_EVERY_MS: u64 = 1_000;
+
+/// How long a collector may take to answer, in seconds, before what it was sent is given up.
+pub const TRACES_EXPORT_SECONDS_MAX: u64 = 5;
+
+/// How long the last spans may take when the server ends, in milliseconds: less than sealing and closing may.
+pub const TRACES_FLUSH_MS_MAX: u64 = 500;
+
+/// Connections to the metrics listener at a time; more are closed at once. A few monitors and probes ask, one
+/// request each.
+pub const METRICS_CONNECTIONS_MAX: usize = 32;
+
+/// How long one of them may take in all, in seconds: as long as Prometheus waits unless told otherwise.
+/// Whoever reads more slowly than that is cut off.
+pub const METRICS_SECONDS_MAX: u64 = 10;
+
+/// How long one of them may take to say what it wants, in seconds.
+pub const METRICS_HEADER_SECONDS_MAX: u64 = 5;
+
+/// Bytes of a request to the metrics listener: hyper takes no smaller bound.
+pub const METRICS_REQUEST_BYTES_MAX: usize = 8 * 1024;
+
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
 

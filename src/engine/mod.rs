@@ -16,6 +16,7 @@
 //! - [`threads`]: what concerns a thread in all instances
 //! - `registrar`: creating and deleting instances
 //! - [`backup`]: backups on their way out and in
+//! - [`meter`]: what is told to whoever counts, and how many of everything there are
 //! - [`sessions`]: what happens to sessions, told to those who want to know
 //! - [`watch`]: what instances look like, told to those who want to know
 //!
@@ -24,6 +25,7 @@
 mod ask;
 pub mod backup;
 mod instances;
+pub mod meter;
 mod owner;
 pub mod patience;
 pub mod pipeline;
@@ -54,6 +56,7 @@ use crate::domain::table::Floor;
 use crate::domain::time::Timestamp;
 pub use crate::engine::ask::Asker;
 use crate::engine::ask::{MayWait, Todo, ask};
+use crate::engine::meter::{Meter, Published, Unmetered};
 use crate::engine::owner::Message;
 use crate::engine::registrar::Registrar;
 use crate::engine::sessions::ring::Ring;
@@ -127,6 +130,7 @@ struct Handle {
     owner: mpsc::Sender<Message>,
     view: watch_channel::Receiver<InstanceView>,
     ring: Arc<Ring>,
+    published: Arc<Published>,
 }
 
 /// Why a question to an instance was not answered with yes.
@@ -180,6 +184,16 @@ impl Engine {
         environment: Arc<dyn Environment>,
         settings: Settings,
     ) -> Result<Self, StoreError> {
+        Self::start_metered(store, environment, Arc::new(Unmetered), settings).await
+    }
+
+    /// As [`start`](Self::start), with somebody who is told what owners do.
+    pub async fn start_metered<S: Store>(
+        store: S,
+        environment: Arc<dyn Environment>,
+        meter: Arc<dyn Meter>,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
         let (registrar, messages) = mpsc::channel(registrar::QUEUE_MAX);
         let shared = Arc::new(Shared {
             settings,
@@ -192,7 +206,8 @@ impl Engine {
             watches: sessions::Watches::new(),
             pulse: Pulse::start(),
         });
-        Registrar::start(Arc::new(store), environment, Arc::downgrade(&shared), messages).await?;
+        let weak = Arc::downgrade(&shared);
+        Registrar::start(Arc::new(store), environment, meter, weak, messages).await?;
         Ok(Self { shared })
     }
 
@@ -271,7 +286,8 @@ impl Engine {
         self.shared.draining.send_replace(true);
     }
 
-    fn draining(&self) -> bool {
+    /// Whether it does.
+    pub fn draining(&self) -> bool {
         *self.shared.draining.borrow()
     }
 

@@ -17,7 +17,8 @@ use crate::domain::lifecycle::{Event, Failure, PhaseRefusal};
 use crate::domain::limits::OWNER_QUEUE_MAX;
 use crate::domain::replay::{Replay, Reused};
 use crate::domain::table::{Floor, SessionTable};
-use crate::engine::owner::{self, Deleted, Owner};
+use crate::engine::meter::{Meter, Published};
+use crate::engine::owner::{self, Deleted, Owner, Told};
 use crate::engine::sessions::ring::Ring;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Asker, Environment, Handle, NewInstance, Shared, Unanswered, new_record};
@@ -39,6 +40,7 @@ pub(super) enum Message {
 pub(super) struct Registrar<S: Store> {
     store: Arc<S>,
     environment: Arc<dyn Environment>,
+    meter: Arc<dyn Meter>,
     /// Weak, because the engine ends when its last handle goes, not when its own tasks do.
     shared: Weak<Shared>,
     floor: Floor,
@@ -53,6 +55,7 @@ impl<S: Store> Registrar<S> {
     pub(super) async fn start(
         store: Arc<S>,
         environment: Arc<dyn Environment>,
+        meter: Arc<dyn Meter>,
         shared: Weak<Shared>,
         inbox: mpsc::Receiver<Message>,
     ) -> Result<(), StoreError> {
@@ -60,7 +63,7 @@ impl<S: Store> Registrar<S> {
         let created = catalog.instances.iter().filter(|record| record.created_by.is_some());
         let created = created.cloned().collect();
         let (floor, gone) = (catalog.floor, AllGone::new(catalog.gone));
-        let mut registrar = Self { store, environment, shared, floor, created, gone };
+        let mut registrar = Self { store, environment, meter, shared, floor, created, gone };
         registrar.forget().await;
         for (id, error) in catalog.damaged {
             registrar.register_damaged(id, &error);
@@ -79,6 +82,7 @@ impl<S: Store> Registrar<S> {
                     // A panic of the store must not take the registrar with it.
                     let create = AssertUnwindSafe(self.create(wanted, asker)).catch_unwind();
                     let result = create.await.unwrap_or_else(|panic| {
+                        self.meter.panicked();
                         Err(self.unavailable(JetErr::InternalError, owner::panic_message(&*panic)))
                     });
                     drop(reply.send(result));
@@ -91,6 +95,7 @@ impl<S: Store> Registrar<S> {
                 Message::Raise(above, reply) => {
                     let raise = AssertUnwindSafe(self.raise(above)).catch_unwind();
                     let result = raise.await.unwrap_or_else(|panic| {
+                        self.meter.panicked();
                         let cause = owner::panic_message(&*panic);
                         Err(RestoreRefusal::Unavailable(self.failure(JetErr::InternalError, cause)))
                     });
@@ -263,9 +268,12 @@ impl<S: Store> Registrar<S> {
         };
         let watches = &shared.watches;
         let ring = Arc::new(Ring::new(&instance.phase, watches.bounds, watches.budget.clone()));
+        let published = Arc::new(Published::default());
+        let told = Told { meter: Arc::clone(&self.meter), published: Arc::clone(&published) };
         let (owner, view) = Owner::new(
             Arc::clone(&self.store),
             Arc::clone(&self.environment),
+            told,
             instance,
             Arc::clone(&ring),
             Arc::clone(&shared.pulse),
@@ -276,7 +284,7 @@ impl<S: Store> Registrar<S> {
             sender.try_send(message).expect("a new owner has an empty inbox");
         }
         tokio::spawn(owner.run(inbox));
-        let handle = Handle { owner: sender, view, ring };
+        let handle = Handle { owner: sender, view, ring, published };
         let mut instances = shared.instances.write().unwrap_or_else(PoisonError::into_inner);
         instances.insert(id, handle.clone());
         drop(instances);

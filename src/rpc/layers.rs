@@ -23,7 +23,9 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::domain::limits::{OVERTIME_MS_MAX, WAITERS_PER_CONNECTION_MAX};
+use crate::rpc::method::Method;
 use crate::rpc::status::{self, About, BadField};
+use crate::rpc::telemetry::{LoggedCall, ObservedBody, Observer, Panicked};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -151,14 +153,14 @@ impl Default for WaitingRoom {
 }
 
 /// Puts [`Calls`] around a service.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CallLayer;
+#[derive(Debug, Clone)]
+pub struct CallLayer(pub Observer);
 
 impl<S> Layer<S> for CallLayer {
     type Service = Calls<S>;
 
     fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner }
+        Calls { inner, observer: self.0.clone() }
     }
 }
 
@@ -167,6 +169,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct Calls<S> {
     inner: S,
+    observer: Observer,
 }
 
 impl<S, B> Service<Request<B>> for Calls<S>
@@ -175,7 +178,7 @@ where
     S::Future: Send,
     B: Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<ObservedBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -195,8 +198,13 @@ where
             session = Empty,
             thread_id = Empty,
             request_id = Empty,
+            trace_id = Empty,
             jet_error = Empty,
         );
+        let observed = self.observer.begin(Method::of(request.uri().path()), &mut request);
+        if let Some(trace) = observed.trace() {
+            span.record("trace_id", tracing::field::display(trace));
+        }
         let request_id = RequestId::of(request.headers());
         if let Some(id) = &request_id {
             span.record("request_id", id.as_str());
@@ -212,6 +220,7 @@ where
             request.extensions_mut().insert(overtime.clone());
             Some((timeout, overtime.over(over)))
         });
+        let logged = LoggedCall::of(request.extensions());
         let about = About { request_id, ..About::default() };
         let call = async move {
             let response = match timer {
@@ -221,33 +230,46 @@ where
                 }
                 Ok(Some((_, over))) => tokio::select! {
                     biased;
-                    answer = caught(inner.call(request)) => {
-                        answer.unwrap_or_else(|| status::panicked(&about).into_http())
+                    answer = caught(inner.call(request), &logged) => {
+                        answer.unwrap_or_else(|| panicked(&about))
                     }
                     () = over => status::deadline_exceeded(&about).into_http(),
                 },
-                Ok(None) => caught(inner.call(request))
-                    .await
-                    .unwrap_or_else(|| status::panicked(&about).into_http()),
+                Ok(None) => {
+                    caught(inner.call(request), &logged).await.unwrap_or_else(|| panicked(&about))
+                }
             };
             Ok(finished(response, uri.path(), &about))
         };
-        Box::pin(call.instrument(span))
+        Box::pin(observed.see(call).instrument(span))
     }
 }
 
 /// The response of a handler, or `None` if it panicked.
 async fn caught(
     call: impl Future<Output = Result<Response<Body>, Infallible>>,
+    logged: &LoggedCall,
 ) -> Option<Response<Body>> {
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(Ok(response)) => Some(response),
         Ok(Err(never)) => match never {},
         Err(panic) => {
-            tracing::error!(panic = message(&*panic), "a handler panicked");
+            tracing::error!(
+                panic = message(&*panic),
+                request_id = logged.request_id(),
+                trace_id = logged.trace_id(),
+                "a handler panicked",
+            );
             None
         }
     }
+}
+
+/// What the caller of a handler that panicked is told.
+fn panicked(about: &About) -> Response<Body> {
+    let mut response = status::panicked(about).into_http();
+    response.extensions_mut().insert(Panicked);
+    response
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

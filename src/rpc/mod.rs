@@ -13,6 +13,7 @@
 //! - [`layers`]: what happens around every call: deadline, request id, span, panics
 //! - [`method`]: every method, who may call it and how long it may take
 //! - [`access`]: who calls, and whether they may
+//! - [`telemetry`]: calls counted, traced, and named in log lines
 //! - [`health`]: grpc.health.v1 kept true
 
 pub mod access;
@@ -26,6 +27,7 @@ pub mod method;
 mod pipeline;
 pub mod session;
 pub mod status;
+pub mod telemetry;
 pub mod thread;
 mod watch;
 
@@ -91,6 +93,7 @@ fn parse<W: Parse>(request: Request<W>) -> Result<(W::Command, Caller), Status> 
         Ok(Parsed { command, request, about }) => {
             let about = About { request_id, ..about };
             record(&about);
+            telemetry::describe(&extensions, &about);
             Ok((command, Caller { asker: Asker { by, request }, about }))
         }
         Err(malformed) => Err(malformed.status(request_id)),

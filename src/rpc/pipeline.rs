@@ -31,6 +31,7 @@ use crate::proto::api::pipeline_result::Result as Told;
 use crate::rpc::convert::{self, Addressed, Parse, Parsed, Patient, Reply};
 use crate::rpc::layers::{Deadline, RequestId, WaitingRoom};
 use crate::rpc::status::{self, About};
+use crate::rpc::telemetry::Observer;
 
 /// The path of the method, for statuses about messages that cannot be taken.
 const PATH: &str = "/jet.session.v1.SessionService/PipelineSessionContexts";
@@ -46,6 +47,7 @@ pub(super) fn results(
         engine: engine.clone(),
         principal: extensions.get::<Principal>().cloned().unwrap_or_else(Principal::anonymous),
         request_id: extensions.get::<RequestId>().cloned(),
+        observer: extensions.get::<Observer>().cloned(),
         room: extensions.get::<WaitingRoom>().map(WaitingRoom::permits),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.at()),
         operations: Some(operations),
@@ -71,6 +73,8 @@ struct Pipeline {
     engine: Engine,
     principal: Principal,
     request_id: Option<RequestId>,
+    /// Who counts refusals.
+    observer: Option<Observer>,
     /// What other calls of the connection leave of those that may wait there.
     room: Option<Arc<Semaphore>>,
     /// When the stream ends, whatever waits in it.
@@ -110,29 +114,37 @@ enum What {
 
 impl Answer {
     /// The result on the wire.
-    fn result(self) -> pb::PipelineResult {
+    fn result(self, observer: Option<&Observer>) -> pb::PipelineResult {
         let Self { place: _, id, instance, about, what } = self;
+        let context = (&instance, &about, observer);
         let result = match what {
-            What::Set(answered) => told(&instance, &about, answered, Told::Set),
-            What::Reset(answered) => told(&instance, &about, answered, Told::Reset),
-            What::Transfer(answered) => told(&instance, &about, answered, Told::Transfer),
-            What::Check(answered) => told(&instance, &about, answered, Told::Check),
-            What::Claim(answered) => told(&instance, &about, answered, Told::Claim),
+            What::Set(answered) => told(&context, answered, Told::Set),
+            What::Reset(answered) => told(&context, answered, Told::Reset),
+            What::Transfer(answered) => told(&context, answered, Told::Transfer),
+            What::Check(answered) => told(&context, answered, Told::Check),
+            What::Claim(answered) => told(&context, answered, Told::Claim),
         };
         pb::PipelineResult { id, result: Some(result) }
     }
 }
 
 fn told<A, E: Refusal, R: Reply<A>>(
-    instance: &InstanceId,
-    about: &About,
+    (instance, about, observer): &(&InstanceId, &About, Option<&Observer>),
     answered: Result<A, E>,
     told: fn(R) -> Told,
 ) -> Told {
     match answered {
         Ok(answer) => told(R::reply(instance, answer)),
-        Err(refusal) => Told::Error(status::as_message(&status::refused(&refusal, about))),
+        Err(refusal) => error(&status::refused(&refusal, about), *observer),
     }
+}
+
+/// A refusal among the results, counted like that of a unary call.
+fn error(refusal: &Status, observer: Option<&Observer>) -> Told {
+    if let Some(observer) = observer {
+        observer.refused(refusal);
+    }
+    Told::Error(status::as_message(refusal))
 }
 
 impl Pipeline {
@@ -141,7 +153,7 @@ impl Pipeline {
         loop {
             self.tray.take(&mut self.taken);
             for answer in self.taken.drain(..) {
-                self.order.put(answer.place, answer.result());
+                self.order.put(answer.place, answer.result(self.observer.as_ref()));
             }
             let results = self.order.take();
             if !results.is_empty() {
@@ -154,7 +166,9 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = self.tray.arrived() => {}
-                Some(answer) = self.waiting.next() => self.order.put(None, answer.result()),
+                Some(answer) = self.waiting.next() => {
+                    self.order.put(None, answer.result(self.observer.as_ref()));
+                }
                 message = message(&mut self.operations), if self.in_flight < PIPELINE_OPERATIONS_MAX => {
                     self.take(message).await;
                 }
@@ -237,7 +251,7 @@ impl Pipeline {
     }
 
     fn refuse(&mut self, place: Option<u64>, id: u64, refusal: &Status) {
-        let result = Some(Told::Error(status::as_message(refusal)));
+        let result = Some(error(refusal, self.observer.as_ref()));
         self.order.put(place, pb::PipelineResult { id, result });
     }
 

@@ -60,6 +60,12 @@ impl Listener {
     }
 }
 
+/// Listens at the address where metrics are told.
+pub(super) fn metrics(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let place = Listen::Tcp(address);
+    tcp(address).map_err(|source| ServerError::Listen { place, source })
+}
+
 /// Listens at an address.
 pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

@@ -4,6 +4,7 @@
 //! ever crosses to another thread.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -14,6 +15,7 @@ use tonic::service::Routes;
 use crate::domain::limits::ACCEPTED_QUEUE_MAX;
 use crate::rpc::layers::Calls;
 use crate::server::listener::Accepted;
+use crate::server::metrics::Connections;
 use crate::server::{ServerError, connection, runtime};
 
 /// All workers.
@@ -31,6 +33,7 @@ pub(super) struct Workers {
 /// What a connection needs; the end of its last copy is the end of the last connection.
 #[derive(Clone)]
 struct Serving {
+    connections: Arc<Connections>,
     services: Calls<Routes>,
     drain: watch::Receiver<bool>,
     _done: mpsc::Sender<()>,
@@ -38,10 +41,15 @@ struct Serving {
 
 impl Workers {
     /// Starts `count` workers that answer with `services`; the calling thread is the first of them.
-    pub(super) fn start(count: NonZeroUsize, services: Calls<Routes>) -> Result<Self, ServerError> {
+    pub(super) fn start(
+        count: NonZeroUsize,
+        services: Calls<Routes>,
+        connections: &Arc<Connections>,
+    ) -> Result<Self, ServerError> {
         let (draining, drain) = watch::channel(false);
         let (done, working) = mpsc::channel(1);
-        let serving = Serving { services, drain, _done: done };
+        let connections = Arc::clone(connections);
+        let serving = Serving { connections, services, drain, _done: done };
         let mut others = Vec::with_capacity(count.get() - 1);
         for number in 1..count.get() {
             let (inbox, accepted) = mpsc::channel(ACCEPTED_QUEUE_MAX);
@@ -81,6 +89,7 @@ impl Workers {
 
 impl Serving {
     async fn serve(self, stream: Accepted) {
+        let _open = self.connections.open();
         connection::serve(stream, self.services, self.drain).await;
     }
 }

@@ -107,6 +107,11 @@ impl Retries {
         self.windows.iter().flat_map(|(by, window)| window.iter().map(move |kept| (by, kept)))
     }
 
+    /// When the oldest answer that is kept took effect.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.oldest.first().map(|(time, _)| *time)
+    }
+
     /// How many answers are kept.
     pub fn len(&self) -> usize {
         self.windows.values().map(|window| window.len).sum()

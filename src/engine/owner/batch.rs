@@ -5,6 +5,7 @@ use crate::domain::instance::Instance;
 use crate::domain::lifecycle::{Admission, Failure};
 use crate::domain::limits::BATCH_CHANGES_MAX;
 use crate::engine::ask::{Now, Question, Verdict};
+use crate::engine::meter::Committed;
 use crate::engine::owner::waiting::Parked;
 use crate::engine::owner::{Owner, refuse};
 use crate::store::{Journal, Store, StoreError, with_causes};
@@ -80,9 +81,14 @@ impl<S: Store> Owner<S> {
         let mut lost = None;
         let changed = !batch.happened.is_empty();
         if changed {
+            let began = self.environment.monotonic();
             let journal = self.journal.as_mut().expect("calls are decided with an open journal");
             match journal.commit(&batch.happened.changes).await {
                 Ok(()) => {
+                    let took = self.environment.monotonic().saturating_sub(began);
+                    let changes = &batch.happened.changes;
+                    self.told.meter.committed(Committed { changes, took });
+                    self.told.published.publish(&self.instance);
                     let table = &self.instance.table;
                     // Those who watch instances are told of counts when the pulse beats.
                     self.view.send_if_modified(|view| {

@@ -46,6 +46,7 @@ use crate::domain::limits::BATCH_CALLS_MAX;
 use crate::domain::time::Timestamp;
 use crate::engine::ask::{Asker, Question, WaiterId};
 use crate::engine::backup::{Begun, Upload};
+use crate::engine::meter::{Meter, Published};
 use crate::engine::owner::batch::Batch;
 use crate::engine::owner::leases::{Clock, Expiry, lease_time};
 use crate::engine::owner::lifecycle::Done;
@@ -101,10 +102,17 @@ enum Then {
     End,
 }
 
+/// Who is told what the owner does, for nothing but to count it.
+pub(super) struct Told {
+    pub(super) meter: Arc<dyn Meter>,
+    pub(super) published: Arc<Published>,
+}
+
 /// The task that owns one instance.
 pub(super) struct Owner<S: Store> {
     store: Arc<S>,
     environment: Arc<dyn Environment>,
+    told: Told,
     instance: Instance,
     /// Open exactly in the phases that decide calls.
     journal: Option<S::Journal>,
@@ -136,6 +144,7 @@ impl<S: Store> Owner<S> {
     pub(super) fn new(
         store: Arc<S>,
         environment: Arc<dyn Environment>,
+        told: Told,
         instance: Instance,
         ring: Arc<Ring>,
         pulse: Arc<Pulse>,
@@ -145,6 +154,7 @@ impl<S: Store> Owner<S> {
         let owner = Self {
             store,
             environment,
+            told,
             instance,
             journal: None,
             view,
@@ -171,6 +181,7 @@ impl<S: Store> Owner<S> {
                 Ok(Then::GoOn) => {}
                 Ok(Then::End) => break,
                 Err(panic) => {
+                    self.told.meter.panicked();
                     let failure = self.fail(JetErr::InternalError, panic_message(&*panic));
                     waiting.batch.answer(Err(&failure));
                     refuse(&mut waiting.takers, &failure);
@@ -328,6 +339,7 @@ impl<S: Store> Owner<S> {
         let instance = &self.instance;
         self.view.send_modify(|view| view.enter(instance));
         self.ring.enter(&instance.phase);
+        self.told.published.publish(instance);
     }
 }
 

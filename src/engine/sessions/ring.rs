@@ -346,6 +346,11 @@ impl Ring {
         heard
     }
 
+    /// How many listen.
+    pub(in crate::engine) fn watches(&self) -> usize {
+        self.heard.receiver_count()
+    }
+
     /// How many events are kept, and how many bytes they take.
     #[cfg(test)]
     pub(in crate::engine) fn kept(&self) -> (usize, usize) {

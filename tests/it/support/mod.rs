@@ -6,12 +6,14 @@
 //! - `call`: any call as bytes, for tables of calls and for bytes that are no message
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
 //! - `front`: a server in front of a real one, which carries pipelines
+//! - `metrics`: what a server tells monitors, asked by hand
 //! - `refusal`: what a refused client is told
 //! - `taking`: taking sessions with all that a client can ask for
 
 pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod front;
+pub(crate) mod metrics;
 pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod server;

@@ -21,6 +21,7 @@ use super::{MAIN, TestSession, within};
 /// A server that ends with the test.
 pub(crate) struct TestServer {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     orders: mpsc::Sender<Order>,
     ended: Option<oneshot::Receiver<Result<Ending, ServerError>>>,
     thread: Option<JoinHandle<()>>,
@@ -70,11 +71,17 @@ impl TestServer {
         let is = within("the server is ready", is_ready).await.expect("the server starts");
         let address = is.address().expect("it listens on an address");
         let channel = connect(address).await;
-        Self { address, orders, ended: Some(ended), thread: Some(thread), channel }
+        let metrics = is.metrics;
+        Self { address, metrics, orders, ended: Some(ended), thread: Some(thread), channel }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are told, by a server that is configured to.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.metrics.expect("the server tells metrics")
     }
 
     /// The connection that the clients below share.
