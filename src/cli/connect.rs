@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, Transport};
 use crate::proto::api::instance_service_client::InstanceServiceClient;
 use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::thread_service_client::ThreadServiceClient;
@@ -82,17 +81,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// The calls on sessions.
-    pub(super) fn sessions(&self) -> SessionServiceClient<Channel> {
+    pub(super) fn sessions(&self) -> SessionServiceClient<Transport> {
         self.client.raw_sessions()
     }
 
     /// The calls on instances.
-    pub(super) fn instances(&self) -> InstanceServiceClient<Channel> {
+    pub(super) fn instances(&self) -> InstanceServiceClient<Transport> {
         self.client.raw_instances()
     }
 
     /// The calls on threads.
-    pub(super) fn threads(&self) -> ThreadServiceClient<Channel> {
+    pub(super) fn threads(&self) -> ThreadServiceClient<Transport> {
         self.client.raw_threads()
     }
 
@@ -101,9 +100,9 @@ impl Connection {
         &self.client
     }
 
-    /// The channel, for services that are not ours.
-    pub(super) fn channel(&self) -> Channel {
-        self.client.channel()
+    /// The connection, for services that are not ours.
+    pub(super) fn transport(&self) -> Transport {
+        self.client.transport()
     }
 
     /// A request with its deadline.
