@@ -1,12 +1,12 @@
-//! How a server is reached: its address, how long to wait, and one connection.
+//! How a server is reached: its address, who asks, how long to wait, and one connection.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, ErrorKind, Tls, Transport, Trouble};
 use crate::proto::api::instance_service_client::InstanceServiceClient;
 use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::thread_service_client::ThreadServiceClient;
@@ -15,7 +15,10 @@ use super::failure::Failure;
 use super::{VERSION, notation};
 
 /// Where `serve` listens unless told otherwise.
-const SERVER: &str = "http://127.0.0.1:50051";
+const SERVER: &str = "127.0.0.1:50051";
+
+/// Where the token may be instead of in a file. There is no flag for it: others can read command lines.
+const TOKEN: &str = "JET_SESSION_TOKEN";
 
 /// The part of the help that the options of every client command stand in.
 pub(super) const HEADING: &str = "Client options";
@@ -32,7 +35,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// What every client command takes.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Server to ask, HOST:PORT or http://HOST:PORT
+    /// Server to ask: https://HOST:PORT, http://HOST:PORT or unix:PATH. HOST:PORT alone is https if
+    /// a certificate or a server name is given, else http
     // A text and not an address: a bad one in the environment must not keep `serve` from starting.
     #[arg(long, value_name = "ADDR", env = "JET_SESSION_SERVER", default_value = SERVER)]
     #[arg(global = true, help_heading = HEADING)]
@@ -43,7 +47,41 @@ pub(super) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = notation::duration)]
     #[arg(global = true, help_heading = HEADING)]
     timeout: Option<Duration>,
+
+    /// Authorities of which one has signed the server's certificate, as PEM [default: those that the
+    /// system trusts]
+    // Here and below an empty value is none, as an unset variable in a compose file makes it.
+    #[arg(long, value_name = "FILE", env = "JET_SESSION_CA", global = true, help_heading = HEADING)]
+    ca: Option<OsString>,
+
+    /// Certificate to show the server, the chain first, as PEM
+    #[arg(long, value_name = "FILE", env = "JET_SESSION_CERT", global = true)]
+    #[arg(help_heading = HEADING)]
+    cert: Option<OsString>,
+
+    /// Private key of that certificate, as PEM
+    #[arg(long, value_name = "FILE", env = "JET_SESSION_KEY", global = true, help_heading = HEADING)]
+    key: Option<OsString>,
+
+    /// Name in the server's certificate, if it is not that of its address
+    #[arg(long, value_name = "NAME", env = "JET_SESSION_SERVER_NAME", global = true)]
+    #[arg(help_heading = HEADING)]
+    server_name: Option<String>,
+
+    /// File with the bearer token to show; without it, the token in the variable JET_SESSION_TOKEN
+    #[arg(long, value_name = "FILE", env = "JET_SESSION_TOKEN_FILE", global = true)]
+    #[arg(help_heading = HEADING)]
+    token_file: Option<OsString>,
+
+    /// Show the token to another machine even in plaintext: for a network that is encrypted otherwise,
+    /// such as a service mesh
+    #[arg(long, global = true, help_heading = HEADING)]
+    plaintext_token: bool,
 }
+
+/// What takes part in TLS or in showing who asks: of no use to commands that ask no server.
+pub(super) const IDENTITY: [&str; 6] =
+    ["ca", "cert", "key", "server_name", "token_file", "plaintext_token"];
 
 impl Options {
     /// Connects to the server. Calls wait as long as the person said, else as long as `usual`.
@@ -52,22 +90,63 @@ impl Options {
             "" => SERVER,
             typed => typed,
         };
-        let uri = notation::server(typed)
+        let tls = self.tls()?;
+        let address = notation::server(typed, tls.is_some())
             .map_err(|rule| Failure::Usage(format!("invalid server address '{typed}': {rule}")))?;
         let server = typed.to_owned();
         let deadline = self.timeout.unwrap_or(usual);
 
         // A person sees what the server says, and decides about another try.
-        let connecting = Client::builder(uri.to_string())
+        let mut client = Client::builder(address)
             .user_agent(format!("jet-session/{VERSION}"))
             .timeout(deadline)
-            .without_retries()
-            .connect();
-        match connecting.await {
+            .without_retries();
+        if let Some(tls) = tls {
+            client = client.tls(tls);
+        }
+        client = match (given(self.token_file.as_ref()), std::env::var_os(TOKEN)) {
+            (Some(file), _) => client.token_file(file),
+            (None, Some(token)) if !token.is_empty() => {
+                let token = token.into_string();
+                client.token(token.map_err(|_| Failure::Usage(format!("{TOKEN} is no text")))?)
+            }
+            (None, Some(_) | None) => client,
+        };
+        if self.plaintext_token {
+            client = client.plaintext_token();
+        }
+        match client.connect().await {
             Ok(client) => Ok(Connection { client, server, deadline, limit: self.timeout }),
+            Err(error) if error.kind() == ErrorKind::Malformed => {
+                Err(Failure::Usage(error.to_string()))
+            }
             Err(error) => Err(Failure::unreachable(&server, &error)),
         }
     }
+
+    /// Whom to trust and what to show, if anything was said about it.
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let mut tls = None;
+        if let Some(ca) = given(self.ca.as_ref()) {
+            tls = Some(Tls::new().ca_file(ca));
+        }
+        match (given(self.cert.as_ref()), given(self.key.as_ref())) {
+            (Some(cert), Some(key)) => {
+                tls = Some(tls.unwrap_or_default().identity_files(cert, key));
+            }
+            (None, None) => {}
+            (Some(_), None) => return Err(Failure::Usage("--cert needs its --key".to_owned())),
+            (None, Some(_)) => return Err(Failure::Usage("--key needs its --cert".to_owned())),
+        }
+        if let Some(name) = self.server_name.as_ref().filter(|name| !name.is_empty()) {
+            tls = Some(tls.unwrap_or_default().server_name(name));
+        }
+        Ok(tls)
+    }
+}
+
+fn given(file: Option<&OsString>) -> Option<&OsString> {
+    file.filter(|file| !file.is_empty())
 }
 
 /// A connection to a server, and how patient its caller is.
@@ -82,17 +161,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// The calls on sessions.
-    pub(super) fn sessions(&self) -> SessionServiceClient<Channel> {
+    pub(super) fn sessions(&self) -> SessionServiceClient<Transport> {
         self.client.raw_sessions()
     }
 
     /// The calls on instances.
-    pub(super) fn instances(&self) -> InstanceServiceClient<Channel> {
+    pub(super) fn instances(&self) -> InstanceServiceClient<Transport> {
         self.client.raw_instances()
     }
 
     /// The calls on threads.
-    pub(super) fn threads(&self) -> ThreadServiceClient<Channel> {
+    pub(super) fn threads(&self) -> ThreadServiceClient<Transport> {
         self.client.raw_threads()
     }
 
@@ -101,9 +180,9 @@ impl Connection {
         &self.client
     }
 
-    /// The channel, for services that are not ours.
-    pub(super) fn channel(&self) -> Channel {
-        self.client.channel()
+    /// The connection, for services that are not ours.
+    pub(super) fn transport(&self) -> Transport {
+        self.client.transport()
     }
 
     /// A request with its deadline.
@@ -167,6 +246,9 @@ impl Connection {
         }
         if status.code() == tonic::Code::Cancelled {
             return self.no_answer();
+        }
+        if Trouble::of(&status).is_some_and(|trouble| trouble.is_before_all()) {
+            return Failure::unreachable(&self.server, &status);
         }
         Failure::broken(&self.server, &status)
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 use tonic::{Code, Status};
 
+use crate::client::Trouble;
+
 use super::refusal::{Refusal, code_name};
 
 /// How the program ends: what scripts go by. The numbers are in the help and never change.
@@ -26,6 +28,8 @@ pub enum Exit {
     Missing = 4,
     /// The server cannot be reached, is not ready, or did not answer in time.
     NotReady = 5,
+    /// Whoever asks may not, or one side does not trust the other.
+    Denied = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -41,10 +45,10 @@ pub(super) enum Failure {
     Usage(String),
     /// The server said no.
     Refused(Box<Status>),
-    /// There is no server at this address.
-    Unreachable { server: String, cause: String },
+    /// There is no server at this address, or none that we can talk to.
+    Unreachable { server: String, cause: String, trouble: Option<Trouble> },
     /// The connection broke before the answer; what became of the call is not known.
-    Broken { server: String, cause: String },
+    Broken { server: String, cause: String, trouble: Option<Trouble> },
     /// The server did not answer; what became of the call is not known.
     NoAnswer { server: String, waited: Duration },
     /// The server answered the health check with another word than SERVING, which was shown.
@@ -69,13 +73,15 @@ pub(super) enum Failure {
 
 impl Failure {
     /// There is no server there, because of the causes behind `error`.
-    pub(super) fn unreachable(server: &str, error: &dyn Error) -> Self {
-        Self::Unreachable { server: server.to_owned(), cause: innermost(error) }
+    pub(super) fn unreachable(server: &str, error: &(dyn Error + 'static)) -> Self {
+        let (cause, trouble) = (innermost(error), Trouble::of(error));
+        Self::Unreachable { server: server.to_owned(), cause, trouble }
     }
 
     /// The connection to the server broke, because of the causes behind `error`.
-    pub(super) fn broken(server: &str, error: &dyn Error) -> Self {
-        Self::Broken { server: server.to_owned(), cause: innermost(error) }
+    pub(super) fn broken(server: &str, error: &(dyn Error + 'static)) -> Self {
+        let (cause, trouble) = (innermost(error), Trouble::of(error));
+        Self::Broken { server: server.to_owned(), cause, trouble }
     }
 
     /// With which code the program ends.
@@ -83,6 +89,9 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Refused(status) => Refusal::from(status.as_ref()).exit(),
+            Self::Unreachable { trouble: Some(trouble), .. } if trouble.is_distrust() => {
+                Exit::Denied
+            }
             Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::NoAnswer { .. }
@@ -149,11 +158,13 @@ impl Failure {
             | Self::Bench(sentence)
             | Self::Serve(sentence)
             | Self::Directory(sentence) => Some(sentence.clone()),
-            Self::Unreachable { server, cause } => {
-                Some(format!("cannot reach the server at {server}: {cause}"))
+            Self::Unreachable { server, cause, trouble } => {
+                let hint = hint(trouble.as_ref());
+                Some(format!("cannot reach the server at {server}: {cause}{hint}"))
             }
-            Self::Broken { server, cause } => Some(format!(
-                "the connection to {server} broke: {cause}; the call may have been carried out"
+            Self::Broken { server, cause, trouble } => Some(format!(
+                "the connection to {server} broke: {cause}{}; the call may have been carried out",
+                hint(trouble.as_ref())
             )),
             Self::NoAnswer { server, waited } => Some(format!(
                 "no answer from {server} within {waited:?}; the call may have been carried out"
@@ -164,6 +175,28 @@ impl Failure {
             Self::Output(error) => Some(format!("cannot write the answer: {error}")),
             Self::NotServing | Self::EnoughRead => None,
         }
+    }
+}
+
+/// What to do about it, where that can be said.
+fn hint(trouble: Option<&Trouble>) -> &'static str {
+    match trouble {
+        Some(Trouble::NotSigned(_)) => "; give the authority that has signed it with --ca",
+        Some(Trouble::OtherName { .. }) => {
+            "; if it is the right server, give the name in its certificate with --server-name"
+        }
+        Some(Trouble::Unidentified) => "; give one with --cert and --key",
+        Some(Trouble::NoTls | Trouble::HungUpOnTls) => "; if it speaks plaintext, write http://",
+        Some(Trouble::OnlyTls) => "; write https://",
+        Some(Trouble::HungUpOnPlaintext) => "; if it speaks TLS, write https://",
+        Some(Trouble::NoHttp2) => "; it may be the wrong port",
+        Some(
+            Trouble::BadCertificate(_)
+            | Trouble::NotAccepted(_)
+            | Trouble::HungUp
+            | Trouble::Tls(_),
+        )
+        | None => "",
     }
 }
 

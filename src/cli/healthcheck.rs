@@ -27,7 +27,7 @@ impl Args {
     pub(super) async fn run(self, options: &Options, out: &mut Output<'_>) -> Result<(), Failure> {
         let server = options.connect(SOON).await?;
         let request = server.request(HealthCheckRequest { service: self.service });
-        let mut health = HealthClient::new(server.channel());
+        let mut health = HealthClient::new(server.transport());
         let status = server.answer(health.check(request)).await?.status();
         let word = status.as_str_name();
         out.value(&serde_json::json!({ "status": word }), word)?;

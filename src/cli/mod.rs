@@ -48,7 +48,9 @@ Exit codes:
   3  somebody else has it: the session, its context or its transaction (-1910, -1912, -1913,
      -1914, a stale fencing token)
   4  no such instance or session (-1115, -1104), or nothing of that name to check
-  5  the server cannot be reached, is not ready, or did not answer in time";
+  5  the server cannot be reached, is not ready, or did not answer in time
+  6  not allowed: the server does not know who asks (UNAUTHENTICATED) or does not let them
+     (PERMISSION_DENIED), or one side does not trust the other's certificate";
 
 /// Who may use this session right now: the session contexts of ESE, as a service.
 ///
@@ -124,8 +126,8 @@ fn definition() -> clap::Command {
             .map(|arg| arg.clone().hide(true))
             .collect()
     };
-    let (not_serving, offline) =
-        (hidden(&["server", "timeout", "json"]), hidden(&["server", "timeout"]));
+    let asking = [&["server", "timeout"][..], &connect::IDENTITY].concat();
+    let (not_serving, offline) = (hidden(&[&asking[..], &["json"]].concat()), hidden(&asking));
     root.mut_subcommand("serve", |serve| serve.args(not_serving.clone()))
         .mut_subcommand("config", |config| {
             config
@@ -222,8 +224,11 @@ mod tests {
             let command = tree.find_subcommand(name).unwrap();
             command.clone().render_long_help().to_string()
         };
-        assert!(!help("serve").contains("--server"));
-        assert!(!help("error").contains("--server"));
+        for command in ["serve", "error"] {
+            let help = help(command);
+            assert!(!help.contains("--server") && !help.contains("--token-file"), "{help}");
+            assert!(!help.contains("--ca ") && !help.contains("--key "), "{help}");
+        }
         assert!(help("error").contains("--json"));
         let log = tree.find_subcommand("log").unwrap().find_subcommand("dump").unwrap();
         let help_of_log = log.clone().render_long_help().to_string();

@@ -109,21 +109,25 @@ fn duration_parts(text: &str) -> Option<Duration> {
     }
 }
 
-/// Reads the address of a server, `HOST:PORT` or `http://HOST:PORT`.
-pub(super) fn server(text: &str) -> Result<Uri, String> {
-    const FORM: &str = "a server is written HOST:PORT or http://HOST:PORT";
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let uri: Uri = full.parse().map_err(|_| FORM.to_owned())?;
-    if uri.scheme_str() == Some("https") {
-        return Err("this version speaks no TLS: write http://HOST:PORT".to_owned());
+/// Reads the address of a server: `https://HOST:PORT`, `http://HOST:PORT`, `unix:PATH`, or `HOST:PORT`,
+/// which is spoken to with TLS if `tls` says so. Answers it in full.
+pub(super) fn server(text: &str, tls: bool) -> Result<String, String> {
+    const FORM: &str =
+        "a server is written https://HOST:PORT, http://HOST:PORT, HOST:PORT or unix:PATH";
+    if let Some(path) = text.strip_prefix("unix:") {
+        let missing = path.trim_start_matches('/').is_empty();
+        return if missing { Err(FORM.to_owned()) } else { Ok(text.to_owned()) };
     }
-    let plain = uri.scheme_str() == Some("http")
+    let scheme = if tls { "https" } else { "http" };
+    let full = if text.contains("://") { text.to_owned() } else { format!("{scheme}://{text}") };
+    let uri: Uri = full.parse().map_err(|_| FORM.to_owned())?;
+    let plain = matches!(uri.scheme_str(), Some("http" | "https"))
         && matches!(uri.path(), "" | "/")
         && uri.query().is_none()
         && uri.authority().is_some_and(|a| !a.as_str().contains('@'));
     let host = uri.host().is_some_and(|host| !host.is_empty());
     let port = uri.port_u16().is_some_and(|port| port != 0);
-    if plain && host && port { Ok(uri) } else { Err(FORM.to_owned()) }
+    if plain && host && port { Ok(uri.to_string()) } else { Err(FORM.to_owned()) }
 }
 
 fn rule(broken: crate::domain::id::Malformed) -> String {
@@ -234,13 +238,16 @@ mod tests {
 
     #[test]
     fn servers_are_host_and_port() {
-        for (typed, uri) in [
-            ("localhost:50051", "http://localhost:50051/"),
-            ("http://127.0.0.1:1", "http://127.0.0.1:1/"),
-            ("[::1]:50051", "http://[::1]:50051/"),
-            ("http://jet-session.example:80/", "http://jet-session.example:80/"),
+        for (typed, plain, encrypted) in [
+            ("localhost:50051", "http://localhost:50051/", "https://localhost:50051/"),
+            ("[::1]:50051", "http://[::1]:50051/", "https://[::1]:50051/"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:1/", "http://127.0.0.1:1/"),
+            ("https://jet.example:443/", "https://jet.example:443/", "https://jet.example:443/"),
+            ("unix:run/jet.sock", "unix:run/jet.sock", "unix:run/jet.sock"),
+            ("unix:///run/jet.sock", "unix:///run/jet.sock", "unix:///run/jet.sock"),
         ] {
-            assert_eq!(server(typed).unwrap().to_string(), uri, "{typed}");
+            assert_eq!(server(typed, false).as_deref(), Ok(plain), "{typed}");
+            assert_eq!(server(typed, true).as_deref(), Ok(encrypted), "{typed}");
         }
         for bad in [
             "",
@@ -251,13 +258,15 @@ mod tests {
             ":50051",
             "http://localhost",
             "ftp://localhost:1",
-            "https://localhost:1",
+            "https://localhost",
+            "unix:",
+            "unix:///",
             "user@localhost:1",
             "localhost:1/path",
             "localhost:1?q",
             "a b:1",
         ] {
-            assert!(server(bad).is_err(), "{bad}");
+            assert!(server(bad, false).is_err(), "{bad}");
         }
     }
 

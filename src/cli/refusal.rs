@@ -13,6 +13,10 @@ use super::json;
 /// Facts that the first line has told already.
 const TOLD: [&str; 3] = ["jet_error", "jet_error_name", "jet_category"];
 
+/// How to be somebody whom the server knows.
+const KNOWN: &str = "a token that the server knows, with --token-file or in JET_SESSION_TOKEN, or a \
+                     certificate with --cert and --key";
+
 /// What is told first, and under which label; all other facts follow under their own names.
 const FIRST: [(&str, &str); 8] = [
     ("instance", "instance"),
@@ -52,6 +56,7 @@ impl Refusal {
             Some(err) if MISSING.contains(&err) => Exit::Missing,
             // The health service knows no JET errors.
             None if code == Code::NotFound => Exit::Missing,
+            None if matches!(code, Code::Unauthenticated | Code::PermissionDenied) => Exit::Denied,
             Some(_) | None if matches!(code, Code::Unavailable | Code::DeadlineExceeded) => {
                 Exit::NotReady
             }
@@ -123,6 +128,9 @@ impl Refusal {
             for v in &quota.violations {
                 row("limit", about(&v.subject, &v.description));
             }
+        }
+        if self.0.code() == Code::Unauthenticated {
+            row("what helps", KNOWN.to_owned());
         }
         if let Some(delay) = self.0.retry_after() {
             row("retry after", format!("{delay:?}"));

@@ -1,6 +1,7 @@
 //! A client: its connection, how patient it is, and what all its calls share.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,13 +13,18 @@ use crate::proto::api::instance_service_client::InstanceServiceClient;
 use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::thread_service_client::ThreadServiceClient;
 
+use super::address::Address;
 use super::background::Background;
 use super::call::GRACE;
 use super::chance::{self, Chance, SystemChance};
+use super::dial::Dialler;
 use super::error::Error;
 use super::heartbeat;
 use super::registry::Registry;
 use super::retry::Budget;
+use super::tls::Tls;
+use super::token;
+use super::transport::Transport;
 
 /// How long a call may take, with all its retries, unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +39,7 @@ pub struct Client(Arc<Core>);
 
 /// What the clones of a client share.
 pub(super) struct Core {
-    channel: Channel,
+    transport: Transport,
     settings: Settings,
     budget: Budget,
     registry: Arc<Registry>,
@@ -57,11 +63,15 @@ pub struct Builder {
     uri: String,
     user_agent: String,
     connect_timeout: Option<Duration>,
+    tls: Option<Tls>,
+    token: Option<token::Source>,
+    plaintext_token: bool,
     settings: Settings,
 }
 
 impl Client {
-    /// Connects to the server at `uri`, such as `http://127.0.0.1:50051`, with everything as usual.
+    /// Connects to the server at `uri`, with everything as usual: `https://HOST:PORT` with TLS,
+    /// `http://HOST:PORT` without, or `unix:PATH` through a socket in the file system.
     pub async fn connect(uri: impl Into<String>) -> Result<Self, Error> {
         Self::builder(uri).connect().await
     }
@@ -85,6 +95,9 @@ impl Client {
             uri: uri.into(),
             user_agent: concat!("jet-session-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: None,
+            tls: None,
+            token: None,
+            plaintext_token: false,
             settings: Settings {
                 timeout: TIMEOUT,
                 lease_ttl: None,
@@ -94,30 +107,30 @@ impl Client {
         }
     }
 
-    /// The generated stub of the calls on sessions, on this connection: without deadline, request id or
-    /// retry.
-    pub fn raw_sessions(&self) -> SessionServiceClient<Channel> {
-        SessionServiceClient::new(self.channel())
+    /// The generated stub of the calls on sessions, on this connection: with the client's token, and
+    /// without deadline, request id or retry.
+    pub fn raw_sessions(&self) -> SessionServiceClient<Transport> {
+        SessionServiceClient::new(self.transport())
     }
 
     /// The generated stub of the calls on instances.
-    pub fn raw_instances(&self) -> InstanceServiceClient<Channel> {
-        InstanceServiceClient::new(self.channel())
+    pub fn raw_instances(&self) -> InstanceServiceClient<Transport> {
+        InstanceServiceClient::new(self.transport())
     }
 
     /// The generated stub of the calls on threads.
-    pub fn raw_threads(&self) -> ThreadServiceClient<Channel> {
-        ThreadServiceClient::new(self.channel())
+    pub fn raw_threads(&self) -> ThreadServiceClient<Transport> {
+        ThreadServiceClient::new(self.transport())
     }
 
     /// The generated stub of the calls on the table of errors.
-    pub fn raw_errors(&self) -> ErrorServiceClient<Channel> {
-        ErrorServiceClient::new(self.channel())
+    pub fn raw_errors(&self) -> ErrorServiceClient<Transport> {
+        ErrorServiceClient::new(self.transport())
     }
 
     /// The connection, for services that are not ours.
-    pub fn channel(&self) -> Channel {
-        self.0.channel.clone()
+    pub fn transport(&self) -> Transport {
+        self.0.transport.clone()
     }
 
     /// The time to live of the leases of this client's threads, if they have one.
@@ -180,6 +193,34 @@ impl Builder {
         self
     }
 
+    /// How to make sure of the server at an `https://` address, and how to show it who asks. Unless said
+    /// otherwise, whom the system trusts is trusted, and no certificate is shown.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Shows this bearer token with every call. It goes to another machine over TLS only, unless
+    /// [`plaintext_token`](Self::plaintext_token) allows it.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token::Source::Text(token.into()));
+        self
+    }
+
+    /// Shows the bearer token in this file with every call, and reads it again when it changes: within
+    /// 5 seconds. If it cannot be read then, what was read before stays.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token = Some(token::Source::File(path.into()));
+        self
+    }
+
+    /// Shows the token to other machines also over plaintext, where whoever sees the traffic can take it:
+    /// for a network that is encrypted otherwise, such as a service mesh.
+    pub fn plaintext_token(mut self) -> Self {
+        self.plaintext_token = true;
+        self
+    }
+
     /// What the program calls itself towards the server.
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
@@ -208,38 +249,65 @@ impl Builder {
     }
 
     /// Connects. A connection that breaks later is made again when a call needs it.
-    pub async fn connect(self) -> Result<Client, Error> {
+    pub async fn connect(mut self) -> Result<Client, Error> {
         let patience = self.connect_timeout.unwrap_or(self.settings.timeout);
-        let endpoint = Endpoint::from_shared(self.uri.clone())
-            .and_then(|endpoint| endpoint.user_agent(self.user_agent.clone()))
+        let address = Address::parse(&self.uri)?;
+        let secret = address.is_encrypted() || address.is_local();
+        if self.token.is_some() && !secret && !self.plaintext_token {
+            return Err(Error::malformed(
+                "a token is not shown to another machine in plaintext, where others could take it: write https://, \
+                 or allow it (plaintext-token)",
+            ));
+        }
+        let token = self.token.take().map(token::Source::load).transpose()?;
+        let origin = address.origin();
+        let dialler = Dialler::new(address, self.tls.take(), patience)?;
+        // The dialler speaks TLS where it is spoken: to tonic every connection is plain.
+        let endpoint = Endpoint::from_static("http://localhost")
+            .origin(origin)
+            .user_agent(self.user_agent.clone())
             .map_err(|error| Error::malformed(super::error::innermost(&error)))?
             .connect_timeout(patience)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             // Heartbeats and watches must notice a dead peer although they only listen.
             .keep_alive_while_idle(true);
-        let connected = tokio::time::timeout(patience + GRACE, endpoint.connect()).await;
-        let channel = match connected {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(Error::unreachable(error)),
-            Err(late) => return Err(Error::unreachable(late)),
+        let heard = dialler.heard();
+        let connecting = async {
+            let channel =
+                endpoint.connect_with_connector(dialler).await.map_err(Error::unreachable)?;
+            heard.await.map_err(Error::unreachable)?;
+            Ok::<_, Error>(channel)
         };
-        self.over(channel)
+        let channel = match tokio::time::timeout(patience + GRACE, connecting).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                let late = format!("it has said nothing within {patience:?}");
+                return Err(Error::unreachable(late));
+            }
+        };
+        self.build(Transport::new(channel, token))
     }
 
-    /// A client over a connection that was made elsewhere, such as one with TLS or, in a test, one that
-    /// never leaves the process. The address and the name given to the builder play no part.
+    /// A client over a connection that was made elsewhere, such as, in a test, one that never leaves the
+    /// process. The address, the name and the certificates given to the builder play no part; a token is
+    /// shown to whoever is at the other end.
     ///
     /// # Panics
     ///
     /// With a lease, outside a tokio runtime: the heartbeat needs one.
-    pub fn over(self, channel: Channel) -> Result<Client, Error> {
+    pub fn over(mut self, channel: Channel) -> Result<Client, Error> {
+        let token = self.token.take().map(token::Source::load).transpose()?;
+        self.build(Transport::new(channel, token))
+    }
+
+    fn build(self, transport: Transport) -> Result<Client, Error> {
         if let Some(ttl) = self.settings.lease_ttl {
             heartbeat::check(ttl)?;
         }
         let leased = self.settings.lease_ttl;
         let client = Client(Arc::new(Core {
-            channel,
+            transport,
             settings: self.settings,
             budget: Budget::new(),
             registry: Arc::new(Registry::new(leased)),

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use crate::domain::id::Malformed;
 use crate::domain::jet_err::{Effect, JetErr};
 
+use super::dial::Trouble;
 use super::refusal::{Holder, Refusal};
 
 /// What came of a call that did not succeed.
@@ -17,13 +18,18 @@ use super::refusal::{Holder, Refusal};
 pub enum ErrorKind {
     /// The server said no, and nothing changed.
     Refused,
+    /// The server does not know who asks (UNAUTHENTICATED): without a token or certificate, or with one
+    /// that it does not take or that is over. Nothing changed.
+    Unauthenticated,
+    /// The server knows who asks and does not allow it (PERMISSION_DENIED). Nothing changed.
+    NotAllowed,
     /// A call that waited came to its deadline, and the server proved that nothing was set.
     NotSet,
     /// Nobody knows whether it was done: the answer was lost, or did not come in time.
     Unknown,
-    /// There was no connection: nothing was sent.
+    /// There was no connection: nothing was done.
     Unreachable,
-    /// The request cannot be: nothing was sent.
+    /// The request cannot be, or what was given to connect with: nothing was sent.
     Malformed,
     /// The server's answer makes no sense.
     Confused,
@@ -63,6 +69,8 @@ impl Error {
                 format!("the connection broke: {}; the call may have been done", innermost(&status))
             }
             ErrorKind::Refused
+            | ErrorKind::Unauthenticated
+            | ErrorKind::NotAllowed
             | ErrorKind::NotSet
             | ErrorKind::Unknown
             | ErrorKind::Malformed
@@ -164,7 +172,7 @@ impl Error {
 /// How an answer got lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lost {
-    /// There was no connection.
+    /// There was no connection, or none that a request could get through.
     NothingSent,
     /// The connection broke after the request had gone out.
     MaybeDone,
@@ -174,6 +182,9 @@ pub(super) enum Lost {
 /// source.
 pub(super) fn lost(status: &Status) -> Option<Lost> {
     let mut cause = error::Error::source(status)?;
+    if Trouble::of(cause).is_some_and(|trouble| trouble.is_before_all()) {
+        return Some(Lost::NothingSent);
+    }
     loop {
         if cause.is::<tonic::ConnectError>() {
             return Some(Lost::NothingSent);
@@ -201,15 +212,11 @@ fn verdict(refusal: &Refusal, unanswered: bool) -> ErrorKind {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unimplemented => ErrorKind::Refused,
-        // Judged before anything was remembered.
-        Code::Unavailable
-        | Code::ResourceExhausted
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-            if !unanswered && (refusal.is_ours() || refusal.code() != Code::Unavailable) =>
-        {
-            ErrorKind::Refused
-        }
+        // Judged before anything was remembered: an earlier try may have been carried out.
+        Code::Unauthenticated if !unanswered => ErrorKind::Unauthenticated,
+        Code::PermissionDenied if !unanswered => ErrorKind::NotAllowed,
+        Code::ResourceExhausted if !unanswered => ErrorKind::Refused,
+        Code::Unavailable if !unanswered && refusal.is_ours() => ErrorKind::Refused,
         Code::Ok
         | Code::Cancelled
         | Code::Unknown

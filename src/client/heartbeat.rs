@@ -2,8 +2,9 @@
 //!
 //! Three times in each time to live it asks the server to keep alive every thread that somebody has a
 //! handle of: one call for 400 of them, never one for each session. The answer tells what they
-//! have lost. A heartbeat that fails is soon tried again; if none succeeds in time, the guards know it by
-//! their own clocks.
+//! have lost. A heartbeat that fails is soon tried again; one that is denied, for want of a token or a
+//! right, comes again at its usual time. If none succeeds in time, the guards know it by their own
+//! clocks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -45,6 +46,17 @@ pub(super) fn check(ttl: Duration) -> Result<(), Error> {
     }
 }
 
+/// What came of a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Renewed {
+    /// All threads were renewed.
+    All,
+    /// Some were not because of who asks: soon asking again would not help.
+    Denied,
+    /// Some were not, for any other reason.
+    Failed,
+}
+
 /// Starts the heartbeat of a client. It ends with the client.
 pub(super) fn spawn(client: &Client, ttl: Duration) -> AbortHandle {
     let core = Arc::downgrade(client.core());
@@ -61,28 +73,31 @@ async fn run(core: Weak<Core>, ttl: Duration, first: Duration) {
         };
         let begun = now();
         let all = client.registry().all();
-        if renew(&client, &all, ttl).await {
-            failures = 0;
-            // From beginning to beginning: a slow answer makes no beat late.
-            pause = hastened(client.chance(), ttl / BEATS).saturating_sub(now() - begun);
-        } else {
-            failures = failures.saturating_add(1);
-            pause = hastened(client.chance(), retry::pause(failures).min(ttl / 10));
+        match renew(&client, &all, ttl).await {
+            Renewed::All | Renewed::Denied => {
+                failures = 0;
+                // From beginning to beginning: a slow answer makes no beat late.
+                pause = hastened(client.chance(), ttl / BEATS).saturating_sub(now() - begun);
+            }
+            Renewed::Failed => {
+                failures = failures.saturating_add(1);
+                pause = hastened(client.chance(), retry::pause(failures).min(ttl / 10));
+            }
         }
     }
 }
 
-/// Renews these threads; answers whether all of them were.
-pub(super) async fn renew(client: &Client, threads: &[Arc<Declared>], ttl: Duration) -> bool {
+/// Renews these threads; answers the worst that came of it.
+pub(super) async fn renew(client: &Client, threads: &[Arc<Declared>], ttl: Duration) -> Renewed {
     let batches: Vec<_> = threads.chunks(THREADS_PER_CALL_MAX).map(<[_]>::to_vec).collect();
     stream::iter(batches)
         .map(|batch| renew_batch(client.clone(), batch, ttl))
         .buffer_unordered(HEARTBEATS_AT_ONCE)
-        .fold(true, async |all, renewed| all & renewed)
+        .fold(Renewed::All, async |worst, renewed| worst.max(renewed))
         .await
 }
 
-async fn renew_batch(client: Client, batch: Vec<Arc<Declared>>, ttl: Duration) -> bool {
+async fn renew_batch(client: Client, batch: Vec<Arc<Declared>>, ttl: Duration) -> Renewed {
     let sent = now();
     let limit = client.timeout().min(ttl / BEATS);
     let mut request = tonic::Request::new(KeepThreadsAliveRequest {
@@ -96,11 +111,12 @@ async fn renew_batch(client: Client, batch: Vec<Arc<Declared>>, ttl: Duration) -
         Ok(Ok(answer)) => answer.into_inner(),
         Ok(Err(status)) => {
             tracing::warn!(threads = batch.len(), %status, "the heartbeat was refused");
-            return false;
+            let denied = retry::is_denied(&status);
+            return if denied { Renewed::Denied } else { Renewed::Failed };
         }
         Err(_) => {
             tracing::warn!(threads = batch.len(), ?limit, "the heartbeat was not answered");
-            return false;
+            return Renewed::Failed;
         }
     };
     let known: BTreeMap<&str, &Arc<Declared>> =
@@ -118,7 +134,7 @@ async fn renew_batch(client: Client, batch: Vec<Arc<Declared>>, ttl: Duration) -
         }
     }
     tell(&client, lost).await;
-    answer.threads.len() >= batch.len()
+    if answer.threads.len() >= batch.len() { Renewed::All } else { Renewed::Failed }
 }
 
 /// Tells the holders. Who took a session by force, and why, only the session itself can say.

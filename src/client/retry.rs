@@ -7,6 +7,8 @@
 //! |---|---|
 //! | UNAVAILABLE or RESOURCE_EXHAUSTED with `RetryInfo` | again after that time, ±20 % |
 //! | a broken connection, or an UNAVAILABLE that no server of ours made | again after a pause that doubles, ±20 % |
+//! | UNAUTHENTICATED or PERMISSION_DENIED | never: whoever asks is who they are |
+//! | a peer that speaks another protocol (TLS, plaintext, HTTP/1) | never |
 //! | the trailer `grpc-retry-pushback-ms` | as it says: a negative one is "never" (gRFC A6) |
 //! | anything else | that is the answer |
 //!
@@ -25,6 +27,7 @@ use crate::domain::limits::{
     RETRY_AFTER_MS_MAX, RETRY_PAUSE_MS_FIRST, RETRY_PAUSE_MS_MAX, RETRY_TOKENS_MAX,
 };
 
+use super::dial::Trouble;
 use super::error::lost;
 use super::refusal::Refusal;
 
@@ -44,6 +47,9 @@ pub(super) enum Next {
 
 /// What the status of a try says about another one.
 pub(super) fn next(status: &Status) -> Next {
+    if is_denied(status) || Trouble::of(status).is_some_and(|trouble| trouble.is_lasting()) {
+        return Next::Over;
+    }
     if let Some(pushback) = status.metadata().get(PUSHBACK) {
         // A value that cannot be read is a "never" too.
         let millis = pushback.to_str().ok().and_then(|text| text.parse().ok());
@@ -59,6 +65,11 @@ pub(super) fn next(status: &Status) -> Next {
         None if status.code() == Code::Unavailable && !refusal.is_ours() => Next::Pause,
         None => Next::Over,
     }
+}
+
+/// Whether a call was denied because of who asks. The next one may have another token.
+pub(super) fn is_denied(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
 }
 
 /// The pause before the `n`th retry that nobody advised, before its jitter.
@@ -119,9 +130,13 @@ mod tests {
     }
 
     fn pushed_back(text: &str) -> Status {
+        pushed_back_as(Code::Unavailable, text)
+    }
+
+    fn pushed_back_as(code: Code, text: &str) -> Status {
         let mut trailers = MetadataMap::new();
         trailers.insert(PUSHBACK, text.parse().unwrap());
-        Status::with_metadata(Code::Unavailable, "", trailers)
+        Status::with_metadata(code, "", trailers)
     }
 
     #[test]
@@ -153,6 +168,12 @@ mod tests {
             (pushed_back("-1"), Next::Over),
             (pushed_back("soon"), Next::Over),
             (pushed_back("1000"), Next::Advised(second)),
+            (Status::unauthenticated(""), Next::Over),
+            (Status::permission_denied(""), Next::Over),
+            (pushed_back_as(Code::Unauthenticated, "1000"), Next::Over),
+            (Status::from_error(Box::new(Trouble::NotSigned("X".to_owned()))), Next::Pause),
+            (Status::from_error(Box::new(Trouble::HungUp)), Next::Pause),
+            (Status::from_error(Box::new(Trouble::OnlyTls)), Next::Over),
         ] {
             assert_eq!(next(&status), wanted, "{status:?}");
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::domain::id::{InstanceId, SessionName, ThreadId};
@@ -11,8 +10,8 @@ use crate::domain::limits::{PAGE_SIZE_MAX, THREADS_PER_CALL_MAX};
 use crate::proto::api::session_service_client::SessionServiceClient;
 use crate::proto::api::{self, SessionFilter};
 
-use super::Client;
 use super::error::Error;
+use super::{Client, Transport};
 
 /// A boxed future, as an awaited builder is one.
 type Asking<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -143,7 +142,7 @@ impl Client {
     pub(super) async fn unary<M, T, F>(
         &self,
         message: M,
-        send: impl Fn(SessionServiceClient<Channel>, Request<M>) -> F + Send + Sync,
+        send: impl Fn(SessionServiceClient<Transport>, Request<M>) -> F + Send + Sync,
     ) -> Result<T, Error>
     where
         M: Clone + Send + Sync,

@@ -97,10 +97,16 @@ pub const DATA_DIR: &str = "jet-session-data";
 pub(super) const OTHER_VARIABLES: &[&str] = &[
     // Of the build: cargo passes it on to what it runs.
     "JET_SESSION_COMMIT",
+    "JET_SESSION_CA",
+    "JET_SESSION_CERT",
     "JET_SESSION_CONFIG",
     "JET_SESSION_INSTANCE",
+    "JET_SESSION_KEY",
     "JET_SESSION_SERVER",
+    "JET_SESSION_SERVER_NAME",
     "JET_SESSION_THREAD",
+    "JET_SESSION_TOKEN",
+    "JET_SESSION_TOKEN_FILE",
 ];
 
 /// Every setting, in the order in which they are told.

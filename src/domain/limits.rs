@@ -287,6 +287,13 @@ pub const LAZY_SYNC_MS_MAX: u64 = 100;
 /// Creations and deletions of instances that may wait at a time.
 pub const REGISTRAR_QUEUE_MAX: usize = 64;
 
+/// A bearer token that a client shows, in bytes: half of the headers that HTTP/2 servers commonly take.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// A file with certificates or a key that a client reads, in bytes: the authorities of a whole system are
+/// a quarter of it.
+pub const PEM_BYTES_MAX: usize = 1024 * 1024;
+
 /// HTTP/2 streams a client may have open on one connection. Left unset, tonic would lift hyper's own
 /// limit as well.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;

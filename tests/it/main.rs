@@ -15,6 +15,7 @@ mod contexts;
 mod errors;
 mod fencing;
 mod health;
+mod identity;
 mod instance_retries;
 mod jet_err;
 mod leases;

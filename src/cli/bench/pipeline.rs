@@ -90,7 +90,7 @@ async fn exchange(
 ) -> Result<(), Broken> {
     let failed = |status: Status| Broken::Failed(server.failure(status));
     let talk = async {
-        let mut grpc = Grpc::new(server.channel());
+        let mut grpc = Grpc::new(server.transport());
         // A connection that is not there says so again, and why, when it is used.
         grpc.ready().await.ok();
         let codec = ProstCodec::<wire::Request, wire::Response>::default();

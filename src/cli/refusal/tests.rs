@@ -148,6 +148,7 @@ fn exit_codes_follow_the_jet_error_before_the_grpc_code() {
     }
     let plain = |code| Refusal::from(&Status::new(code, "")).exit();
     assert_eq!(plain(Code::DeadlineExceeded), Exit::NotReady);
-    assert_eq!(plain(Code::PermissionDenied), Exit::Refused);
+    assert_eq!(plain(Code::PermissionDenied), Exit::Denied);
+    assert_eq!(plain(Code::Unauthenticated), Exit::Denied);
     assert_eq!(plain(Code::NotFound), Exit::Missing);
 }

@@ -249,6 +249,6 @@ async fn a_lease_that_no_server_takes_is_refused_here() {
     let scene = Scene::plain().await;
     for ttl in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(86_401)] {
         let builder = crate::client::Client::builder("http://fake").lease_ttl(ttl);
-        assert!(builder.over(scene.client.channel()).is_err(), "{ttl:?}");
+        assert!(builder.over(scene.fake.channel().await).is_err(), "{ttl:?}");
     }
 }

@@ -3,6 +3,7 @@
 mod bind;
 mod fake;
 mod guard;
+mod identity;
 mod lease;
 mod retry;
 mod watch;

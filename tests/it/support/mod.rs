@@ -7,15 +7,19 @@
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
 //! - `front`: a server in front of a real one, which carries pipelines
 //! - `metrics`: what a server tells monitors, asked by hand
+//! - `secured`: a guard in front of a real one, with TLS and tokens
+//! - `certificates`: authorities, and what they sign
 //! - `refusal`: what a refused client is told
 //! - `taking`: taking sessions with all that a client can ask for
 
 pub(crate) mod backup;
 pub(crate) mod call;
+pub(crate) mod certificates;
 pub(crate) mod front;
 pub(crate) mod metrics;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod secured;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod taking;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use tonic::service::InterceptorLayer;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::client::clock::now;
@@ -76,6 +77,7 @@ pub(super) struct State {
     pumps: Vec<AbortHandle>,
     connections: usize,
     unreachable: bool,
+    shown: Vec<Option<String>>,
 }
 
 impl Fake {
@@ -83,7 +85,14 @@ impl Fake {
         let (sender, incoming) = mpsc::channel(16);
         let fake = Self(Arc::default(), sender);
         let incoming = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
+        let looking = fake.clone();
         let server = Server::builder()
+            .layer(InterceptorLayer::new(move |request: tonic::Request<()>| {
+                let shown = request.metadata().get("authorization");
+                let shown = shown.map(|shown| shown.to_str().unwrap().to_owned());
+                looking.state().shown.push(shown);
+                Ok(request)
+            }))
             .add_service(SessionServiceServer::new(fake.clone()))
             .add_service(ThreadServiceServer::new(fake.clone()))
             .serve_with_incoming(incoming);
@@ -97,7 +106,7 @@ impl Fake {
         configure(builder).over(self.channel().await).unwrap()
     }
 
-    async fn channel(&self) -> Channel {
+    pub(super) async fn channel(&self) -> Channel {
         let fake = self.clone();
         let connector = tower::service_fn(move |_| {
             let fake = fake.clone();
@@ -159,6 +168,11 @@ impl Fake {
     /// The calls of this method, in the order in which they came.
     pub(super) fn calls(&self, method: &str) -> Vec<Call> {
         self.state().calls.iter().filter(|call| call.method == method).cloned().collect()
+    }
+
+    /// What each call, in the order in which they came, had in its `authorization`.
+    pub(super) fn shown(&self) -> Vec<Option<String>> {
+        self.state().shown.clone()
     }
 
     pub(super) fn connections(&self) -> usize {
