@@ -15,6 +15,7 @@ mod environment;
 mod listener;
 mod preface;
 mod shutdown;
+mod tls;
 mod worker;
 
 use std::io;
@@ -26,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::config::{Config, Listen, StoreKind};
+use crate::config::{Config, Listen, Mistakes, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -46,8 +47,10 @@ use crate::rpc::instance::{AboutUs, Instances};
 use crate::rpc::layers::{CallLayer, Calls};
 use crate::rpc::session::Sessions;
 use crate::rpc::thread::Threads;
+use crate::server::connection::{Serving, Tally};
 use crate::server::environment::System;
 use crate::server::listener::Listener;
+use crate::server::tls::Tls;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
 use crate::store::log::disk::RealDisk;
@@ -69,6 +72,9 @@ pub const DEFAULT_INSTANCE: &str = "main";
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// A file that the configuration names is not as it must be.
+    #[error("cannot start as configured")]
+    Configuration(#[source] Mistakes),
     /// A place cannot be listened at.
     #[error("cannot listen on {place}")]
     Listen {
@@ -127,38 +133,44 @@ pub fn run(
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let tls = Tls::load(config).map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for place in &config.listen {
+            listeners.push(Listener::bind(place).await?);
+        }
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
         let listening = places.map_err(ServerError::Runtime)?;
-        let orders = orders().map_err(ServerError::Runtime)?;
+        let mut orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
             StoreKind::Memory => None,
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
+        let services = services(&engine, log_format(&config.store));
+        let tally = Arc::new(Tally::default());
+        let serving = Serving::new(config, services, tls.map(Arc::new), Arc::clone(&tally));
+        let workers = Workers::start(config.threads, serving)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
         ready(Ready { listening });
-        Ok(serve(listeners, engine, workers, orders, config.drain).await)
+        let most = config.max_connections;
+        connection::accept(&listeners, &workers, most, &tally, orders.next()).await;
+        drop(listeners);
+        let ending = drain(engine, workers, orders, config.drain).await;
+        let (accepted, refused) = (tally.accepted(), tally.refused_over_limit());
+        let (failed, open) = (tally.handshake_failed(), tally.open());
+        tracing::info!(?ending, accepted, refused, failed, open, "stopped");
+        Ok(ending)
     });
     // Does not wait for a disk that does not answer.
     runtime.shutdown_background();
     ended
 }
 
-/// Accepts connections until the first order, then drains.
-async fn serve(
-    listeners: Vec<Listener>,
-    engine: Engine,
-    workers: Workers,
-    mut orders: Orders,
-    drain: Duration,
-) -> Ending {
-    connection::accept(&listeners, &workers, orders.next()).await;
-    drop(listeners);
+/// Answers what is in flight, for so long, and closes the store.
+async fn drain(engine: Engine, workers: Workers, mut orders: Orders, drain: Duration) -> Ending {
     tracing::info!(?drain, "draining");
     engine.drain();
     let deadline = tokio::time::sleep(drain);
@@ -181,7 +193,6 @@ async fn serve(
         () = patience => ending = Ending::CutOff,
         () = orders.next() => ending = Ending::CutOff,
     }
-    tracing::info!(?ending, "stopped");
     ending
 }
 
