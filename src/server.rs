@@ -16,6 +16,7 @@ mod listener;
 pub mod metrics;
 mod preface;
 mod shutdown;
+mod tls;
 mod worker;
 
 use std::io;
@@ -27,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::config::{Config, Listen, Mistake, StoreKind};
+use crate::config::{Config, Listen, Mistakes, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -48,9 +49,11 @@ use crate::rpc::layers::{CallLayer, Calls};
 use crate::rpc::session::Sessions;
 use crate::rpc::telemetry::Observer;
 use crate::rpc::thread::Threads;
+use crate::server::connection::Serving;
 use crate::server::environment::System;
 use crate::server::listener::Listener;
 use crate::server::metrics::Metrics;
+use crate::server::tls::Tls;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
 use crate::store::log::disk::RealDisk;
@@ -72,6 +75,9 @@ pub const DEFAULT_INSTANCE: &str = "main";
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// A file that the configuration names is not as it must be.
+    #[error("cannot start as configured")]
+    Configuration(#[source] Mistakes),
     /// A place cannot be listened at.
     #[error("cannot listen on {place}")]
     Listen {
@@ -81,9 +87,6 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
-    /// Something that is configured cannot be.
-    #[error("{}", all(.0))]
-    Configuration(Vec<Mistake>),
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -96,11 +99,6 @@ pub enum ServerError {
     /// The default instance could not be made ready.
     #[error("the instance {DEFAULT_INSTANCE} could not be made ready: {0}")]
     DefaultInstance(crate::domain::jet_err::JetErr),
-}
-
-/// Every mistake, in one line.
-fn all(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// How a server ended.
@@ -140,12 +138,17 @@ pub fn run(
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
+        let tls = Tls::load(config).map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
+        let tls = tls.map(Arc::new);
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for place in &config.listen {
+            listeners.push(Listener::bind(place).await?);
+        }
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
         let listening = places.map_err(ServerError::Runtime)?;
         let system = Arc::new(System::new());
-        let (metrics, metrics_at) = Metrics::start(config, system.clone())?;
-        let orders = orders().map_err(ServerError::Runtime)?;
+        let (metrics, metrics_at) = Metrics::start(config, system.clone(), tls.clone())?;
+        let mut orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
             StoreKind::Memory => None,
@@ -153,30 +156,36 @@ pub fn run(
         };
         let engine = engine(config, system, &metrics).await?;
         let services = services(&engine, log_format(&config.store), &metrics.observer);
-        let workers = Workers::start(config.threads, services, &metrics.connections)?;
+        let tally = Arc::clone(&metrics.connections);
+        let serving = Serving::new(config, services, tls, Arc::clone(&tally));
+        let workers = Workers::start(config.threads, serving)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
         metrics.serves(&engine);
         ready(Ready { listening, metrics: metrics_at });
-        Ok(serve(listeners, engine, workers, &metrics, orders, config.drain).await)
+        let most = config.max_connections;
+        connection::accept(&listeners, &workers, most, &tally, orders.next()).await;
+        drop(listeners);
+        let ending = drain(engine, workers, &metrics, orders, config.drain).await;
+        let (accepted, refused) = (tally.accepted(), tally.refused_over_limit());
+        let (failed, open) = (tally.handshake_failed(), tally.open());
+        tracing::info!(?ending, accepted, refused, failed, open, "stopped");
+        Ok(ending)
     });
     // Does not wait for a disk that does not answer.
     runtime.shutdown_background();
     ended
 }
 
-/// Accepts connections until the first order, then drains.
-async fn serve(
-    listeners: Vec<Listener>,
+/// Answers what is in flight, for so long, and closes the store.
+async fn drain(
     engine: Engine,
     workers: Workers,
     metrics: &Metrics,
     mut orders: Orders,
     drain: Duration,
 ) -> Ending {
-    connection::accept(&listeners, &workers, orders.next()).await;
-    drop(listeners);
     tracing::info!(?drain, "draining");
     engine.drain();
     let deadline = tokio::time::sleep(drain);
@@ -203,7 +212,6 @@ async fn serve(
         () = patience => ending = Ending::CutOff,
         () = orders.next() => ending = Ending::CutOff,
     }
-    tracing::info!(?ending, "stopped");
     ending
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::domain::limits::{
     CONNECTIONS_DEFAULT, DRAIN_SECONDS_DEFAULT, INSTANCES_DEFAULT, SESSIONS_DEFAULT,
+    SILENCE_SECONDS_MAX,
 };
 
 pub use key::{DATA_DIR, KEYS, Key, Kind, PREFIX, Takes};
@@ -47,6 +48,9 @@ pub struct Config {
     pub max_sessions: u32,
     /// How many connections of clients there may be.
     pub max_connections: usize,
+    /// How long a new connection may take to become one. No setting: nobody needs another, and tests cannot
+    /// wait that long.
+    pub silence: Duration,
     /// How many threads serve connections.
     pub threads: NonZeroUsize,
     /// How long calls in flight may take when the server goes down.
@@ -74,6 +78,7 @@ impl Config {
             max_instances: INSTANCES_DEFAULT,
             max_sessions: SESSIONS_DEFAULT,
             max_connections: CONNECTIONS_DEFAULT,
+            silence: Duration::from_secs(SILENCE_SECONDS_MAX),
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain: Duration::from_secs(DRAIN_SECONDS_DEFAULT),
             log: Log::default(),

@@ -14,7 +14,8 @@ use crate::config::{
     TlsVersion,
 };
 use crate::domain::limits::{
-    CONNECTIONS_MAX, DRAIN_SECONDS_MAX, INSTANCES_MAX, LISTENERS_MAX, SESSIONS_MAX, THREADS_MAX,
+    CONNECTIONS_MAX, DRAIN_SECONDS_MAX, INSTANCES_MAX, LISTENERS_MAX, SESSIONS_MAX,
+    SILENCE_SECONDS_MAX, THREADS_MAX,
 };
 
 /// A configuration, and who said what of it.
@@ -112,6 +113,7 @@ impl Reader {
             max_instances: usize::try_from(max_instances?).ok()?,
             max_sessions: u32::try_from(max_sessions?).ok()?,
             max_connections: usize::try_from(max_connections?).ok()?,
+            silence: Duration::from_secs(SILENCE_SECONDS_MAX),
             threads: match threads? {
                 Some(count) => NonZeroUsize::new(usize::try_from(count).ok()?)?,
                 None => own(),

@@ -307,6 +307,14 @@ pub const PENDING_ACCEPT_RESETS_MAX: usize = 2 * STREAMS_PER_CONNECTION_MAX as u
 /// (CVE-2024-2758 class of floods). Left unset, tonic would lift hyper's own limit.
 pub const LOCAL_ERROR_RESETS_MAX: usize = 1_024;
 
+/// Headers of one call that are taken, in bytes as HTTP/2 counts them: twice what gRPC implementations send at
+/// most unless told otherwise, so that a large token fits.
+pub const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+
+/// Largest HTTP/2 frame that is taken, in bytes: the least that the protocol allows. Longer messages are more
+/// frames, and other calls of the connection come in between.
+pub const HTTP_FRAME_BYTES_MAX: u32 = 16 * 1024;
+
 /// Events of one instance that are kept for those who watch it: as many as a busy instance makes in the
 /// time in which a watcher may be held up.
 pub const WATCH_EVENTS_MAX: usize = 65_536;
@@ -425,8 +433,33 @@ pub const KEEPALIVE_TIMEOUT_SECONDS: u64 = 20;
 /// How long an upload of a backup may be silent, in seconds: nobody can use its instance meanwhile.
 pub const UPLOAD_SILENCE_SECONDS_MAX: u64 = 60;
 
-/// How long a new connection may be silent, in seconds: HTTP/2 clients speak first and at once.
+/// How long a new connection may take to become one, in seconds, its TLS handshake included: clients speak
+/// first and at once, and whoever says nothing takes the place of somebody else.
 pub const SILENCE_SECONDS_MAX: u64 = 10;
+
+/// How long the peer of a connection without calls may take to let it go when the server drains, in seconds: a
+/// slow line has its last answer by then, and a dead peer must not make a clean end a bad one.
+pub const GOODBYE_SECONDS_MAX: u64 = 5;
+
+const _: () = assert!(GOODBYE_SECONDS_MAX < DRAIN_SECONDS_DEFAULT);
+
+/// How often it is said that connections are refused, in seconds: whoever sees to that knows after once, and
+/// peers must not be able to fill the log.
+pub const REFUSING_SAID_EVERY_SECONDS: u64 = 60;
+
+/// Largest file of certificates or keys, in bytes: all roots of the web are a quarter of it.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Longest path of a socket in the file system, in bytes: what the kernel has room for (`sun_path`), without the
+/// zero at its end.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How long a server may wait for another one that is about to listen in the same directory, in milliseconds:
+/// a thousand times what it takes.
+pub const SOCKET_LOCK_MS_MAX: u64 = 1_000;
+
+/// How often it looks whether the other one is done, in milliseconds.
+pub const SOCKET_LOCK_EVERY_MS: u64 = 10;
 
 /// The shortest wait before a retry that is advised while an instance is on its way, in milliseconds:
 /// asking more often would only slow it down.

@@ -1,36 +1,66 @@
 //! Where clients are listened to: addresses, and sockets in the file system.
 
+mod socket;
+
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdTcpStream};
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::Listen;
 use crate::domain::limits::LISTEN_BACKLOG;
 use crate::server::ServerError;
+use crate::server::listener::socket::SocketFile;
 
 /// A place where clients are listened to.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file goes first: as long as somebody listens, nobody else takes its name or its number.
+    Unix(SocketFile, UnixListener),
 }
 
 /// A connection that any thread's runtime can take.
 #[derive(Debug)]
-pub(super) enum Accepted {
-    Tcp(StdTcpStream),
-    Unix(StdUnixStream),
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) from: From,
+}
+
+/// What is written to and read from.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    Address(SocketAddr),
+    /// This machine: through a socket in its file system.
+    Here,
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Here => f.write_str("unix"),
+        }
+    }
 }
 
 impl Listener {
     /// Begins to listen.
-    pub(super) fn bind(place: &Listen) -> Result<Self, ServerError> {
+    pub(super) async fn bind(place: &Listen) -> Result<Self, ServerError> {
         let bound = match place {
             Listen::Tcp(address) => tcp(*address).map(Self::Tcp),
-            Listen::Unix(path) => SocketFile::bind(path).map(|(l, file)| Self::Unix(l, file)),
+            Listen::Unix(path) => {
+                SocketFile::listen(path).await.map(|(file, l)| Self::Unix(file, l))
+            }
         };
         bound.map_err(|source| ServerError::Listen { place: place.clone(), source })
     }
@@ -39,7 +69,7 @@ impl Listener {
     pub(super) fn place(&self) -> io::Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, file) => Ok(Listen::Unix(file.0.clone())),
+            Self::Unix(file, _) => Ok(Listen::Unix(file.path().to_owned())),
         }
     }
 
@@ -47,14 +77,15 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, from) = listener.accept().await?;
                 // An answer is a small write that nobody should wait for.
                 stream.set_nodelay(true)?;
-                stream.into_std().map(Accepted::Tcp)
+                let stream = Stream::Tcp(stream.into_std()?);
+                Ok(Accepted { stream, from: From::Address(from) })
             }
-            Self::Unix(listener, _) => {
+            Self::Unix(_, listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.into_std().map(Accepted::Unix)
+                Ok(Accepted { stream: Stream::Unix(stream.into_std()?), from: From::Here })
             }
         }
     }
@@ -73,30 +104,4 @@ pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
-}
-
-/// The file of a socket, which goes with its listener.
-#[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
-
-impl SocketFile {
-    fn bind(path: &Path) -> io::Result<(UnixListener, Self)> {
-        // What a killed server left behind: nobody listens there any more.
-        if StdUnixStream::connect(path).is_err_and(|error| refused(&error)) {
-            std::fs::remove_file(path)?;
-        }
-        let listener = UnixListener::bind(path)?;
-        Ok((listener, Self(path.to_owned())))
-    }
-}
-
-fn refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionRefused
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody may have removed it already.
-        std::fs::remove_file(&self.0).ok();
-    }
 }

@@ -17,13 +17,15 @@ mod process;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::config::Config;
+use crate::config::{Config, Mistakes};
 use crate::engine::{Engine, Environment};
 use crate::rpc::telemetry::Observer;
+use crate::server::connection::Tally;
 use crate::server::metrics::engine::EngineTally;
+use crate::server::tls::Tls;
 use crate::server::{ServerError, VERSION, listener};
 use crate::telemetry::traces::Traces;
 
@@ -35,7 +37,9 @@ pub(super) struct Metrics {
     /// What owners do.
     pub(super) owners: Arc<EngineTally>,
     /// Connections.
-    pub(super) connections: Arc<Connections>,
+    pub(super) connections: Arc<Tally>,
+    /// What new connections are greeted with.
+    tls: Option<Arc<Tls>>,
     /// Reloads of the configuration.
     pub(super) reloads: Arc<Reloads>,
     /// The engine, once it answers.
@@ -47,10 +51,12 @@ impl Metrics {
     pub(super) fn start(
         config: &Config,
         clock: Arc<dyn Environment>,
+        tls: Option<Arc<Tls>>,
     ) -> Result<(Arc<Self>, Option<SocketAddr>), ServerError> {
         let listener = config.metrics_listen.map(listener::metrics).transpose()?;
-        let traces = Traces::load(config, VERSION).map_err(ServerError::Configuration)?;
-        let metrics = Arc::new(Self::new(Observer::new(clock, traces)));
+        let traces = Traces::load(config, VERSION)
+            .map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
+        let metrics = Arc::new(Self::new(Observer::new(clock, traces), tls));
         let Some(listener) = listener else {
             return Ok((metrics, None));
         };
@@ -60,11 +66,12 @@ impl Metrics {
         Ok((metrics, Some(address)))
     }
 
-    fn new(observer: Observer) -> Self {
+    fn new(observer: Observer, tls: Option<Arc<Tls>>) -> Self {
         Self {
             observer,
             owners: Arc::default(),
             connections: Arc::default(),
+            tls,
             reloads: Arc::default(),
             serving: OnceLock::new(),
         }
@@ -91,66 +98,6 @@ enum State {
     Starting,
     Serving,
     Draining,
-}
-
-/// The connections of a server, counted by whoever accepts them.
-#[derive(Debug)]
-pub struct Connections {
-    open: AtomicU64,
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    handshakes_failed: AtomicU64,
-    /// In seconds since 1970; [`NEVER`] if there is no certificate.
-    certificate_ends: AtomicI64,
-}
-
-const NEVER: i64 = i64::MIN;
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self {
-            open: AtomicU64::new(0),
-            accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            handshakes_failed: AtomicU64::new(0),
-            certificate_ends: AtomicI64::new(NEVER),
-        }
-    }
-}
-
-impl Connections {
-    /// One was accepted and is served until what is answered is dropped.
-    #[must_use = "the connection is open as long as this lives"]
-    pub fn open(self: &Arc<Self>) -> OpenConnection {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        OpenConnection(Arc::clone(self))
-    }
-
-    /// One was closed at once, because there are too many.
-    pub fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A peer and this server could not agree on TLS.
-    pub fn handshake_failed(&self) {
-        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The certificate that is shown from now on is good until then, in seconds since 1970.
-    pub fn certificate_ends(&self, at: i64) {
-        self.certificate_ends.store(at, Ordering::Relaxed);
-    }
-}
-
-/// A connection that is open until this is dropped.
-#[derive(Debug)]
-pub struct OpenConnection(Arc<Connections>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// How often what can change while the server runs was read again.

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use crate::server::connection::{Unheard, other};
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection that began as HTTP/2 does. Whoever reads from it reads the beginning too.
@@ -21,17 +23,17 @@ pub(super) struct Begun<S> {
 
 impl<S: AsyncRead + Unpin> Begun<S> {
     /// Waits until the peer has begun. An error if it begins in any other way, or ends.
-    pub(super) async fn of(mut stream: S) -> io::Result<Self> {
+    pub(super) async fn of(mut stream: S) -> Result<Self, Unheard> {
         let mut said = [0; PREFACE.len()];
         let mut count = 0;
         while count < PREFACE.len() {
             let more = stream.read(&mut said[count..]).await?;
             if more == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(Unheard::Gone);
             }
             count += more;
             if said[..count] != PREFACE[..count] {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "this is not HTTP/2"));
+                return Err(other(&said[..count]));
             }
         }
         Ok(Self { stream, left: PREFACE })

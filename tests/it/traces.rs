@@ -202,8 +202,8 @@ async fn a_collector_that_wants_tls_is_refused_at_the_start() {
 
     match refused.await.unwrap() {
         Err(ServerError::Configuration(mistakes)) => {
-            assert_eq!(mistakes.len(), 1);
-            assert_eq!(mistakes[0].source, "otlp.endpoint");
+            assert_eq!(mistakes.0.len(), 1);
+            assert_eq!(mistakes.0[0].source, "otlp.endpoint");
         }
         other => panic!("{other:?}"),
     }

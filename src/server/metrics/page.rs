@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::rpc::telemetry::tally::{CODES, MethodCalls};
+use crate::server::metrics::Metrics;
 use crate::server::metrics::process::Process;
-use crate::server::metrics::{Metrics, NEVER};
 use crate::server::{COMMIT, VERSION};
 use crate::telemetry::histogram::Samples;
 
@@ -248,28 +248,32 @@ impl Collector for Network {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
         let connections = &self.0.connections;
-        let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         families.gauge(
             "jet_connections",
             "Connections of clients",
-            one(count(&connections.open)),
+            one(connections.open() as u64),
         )?;
-        let accepted = one(count(&connections.accepted));
+        let accepted = one(connections.accepted());
         families.counter("jet_connections", "Connections that were accepted", accepted)?;
-        let refused = one(count(&connections.refused));
+        let refused = one(connections.refused_over_limit());
         families.counter(
             "jet_connections_refused",
             "Connections that were closed at once because there were too many",
             refused,
         )?;
-        let failed = one(count(&connections.handshakes_failed));
-        families.counter("jet_tls_handshake_failures", "TLS handshakes that failed", failed)?;
-        let ends = connections.certificate_ends.load(Ordering::Relaxed);
+        let failed = one(connections.handshake_failed());
+        families.counter(
+            "jet_tls_handshake_failures",
+            "Connections whose TLS handshake failed, or that did not speak HTTP/2, or not soon",
+            failed,
+        )?;
+        let ends = self.0.tls.as_ref().map(|tls| tls.not_after().as_secs());
         families.gauge(
             "jet_tls_certificate_expiry_timestamp_seconds",
             "When the certificate that is shown ends; absent without one",
-            (ends != NEVER).then_some((NO_LABELS, ends)),
+            ends.map(|ends| (NO_LABELS, ends)),
         )?;
+        let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let reloads = &self.0.reloads;
         let results = [("success", &reloads.done), ("failure", &reloads.failed)];
         families.counter(

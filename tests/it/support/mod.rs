@@ -2,6 +2,7 @@
 //!
 //! - `server`: a real server in a thread of its own
 //! - `session`: one session and the calls on it, as a client library would have them
+//! - `authority`: certificates, and clients that show them
 //! - `backup`: backups as a client takes them and sends them
 //! - `call`: any call as bytes, for tables of calls and for bytes that are no message
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
@@ -12,6 +13,9 @@
 //! - `refusal`: what a refused client is told
 //! - `taking`: taking sessions with all that a client can ask for
 
+#[allow(dead_code, reason = "the tests of the files themselves use more of it")]
+#[path = "../../../src/server/tls/tests/authority.rs"]
+pub(crate) mod authority;
 pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod certificates;

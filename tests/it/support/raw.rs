@@ -7,6 +7,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Request};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -45,7 +46,11 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server accepts connections");
+        Self::over(TcpStream::connect(address).await.expect("the server accepts connections")).await
+    }
+
+    /// Speaks HTTP/2 over any stream.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (streams, connection) = h2::client::handshake(stream).await.expect("it speaks HTTP/2");
         let connection = tokio::spawn(async move {
             // How it ends is seen by the calls on it.
@@ -105,6 +110,11 @@ impl RawCall {
     /// Leaves the call in the lurch.
     pub(crate) fn cancel(mut self) {
         self.body.send_reset(Reason::CANCEL);
+    }
+
+    /// Whether the server takes the call, which it does not if its headers are no call.
+    pub(crate) async fn taken(self) -> bool {
+        self.answer.await.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Waits for everything.

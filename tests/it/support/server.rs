@@ -4,13 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::thread::{self, JoinHandle};
 
-use jet_session::config::Config;
+use jet_session::config::{Config, Listen};
 use jet_session::proto::api as pb;
 use jet_session::proto::api::error_service_client::ErrorServiceClient;
 use jet_session::proto::api::instance_service_client::InstanceServiceClient;
 use jet_session::proto::api::session_service_client::SessionServiceClient;
 use jet_session::proto::api::thread_service_client::ThreadServiceClient;
-use jet_session::server::{self, Ending, Order, Orders, ServerError};
+use jet_session::server::{self, Ending, Order, Orders, Ready, ServerError};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -20,8 +20,7 @@ use super::{MAIN, TestSession, within};
 
 /// A server that ends with the test.
 pub(crate) struct TestServer {
-    address: SocketAddr,
-    metrics: Option<SocketAddr>,
+    ready: Ready,
     orders: mpsc::Sender<Order>,
     ended: Option<oneshot::Receiver<Result<Ending, ServerError>>>,
     thread: Option<JoinHandle<()>>,
@@ -53,6 +52,13 @@ impl TestServer {
 
     /// A server that is configured otherwise.
     pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
+        let mut server = Self::start_apart(configure).await;
+        server.channel = connect(server.address()).await;
+        server
+    }
+
+    /// A server that nobody is connected to, because that takes more than an address.
+    pub(crate) async fn start_apart(configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config.threads = NonZeroUsize::MIN.saturating_add(1);
         configure(&mut config);
@@ -68,20 +74,24 @@ impl TestServer {
             // A test that has ended does not care how.
             drop(tell.send(ending));
         });
-        let is = within("the server is ready", is_ready).await.expect("the server starts");
-        let address = is.address().expect("it listens on an address");
-        let channel = connect(address).await;
-        let metrics = is.metrics;
-        Self { address, metrics, orders, ended: Some(ended), thread: Some(thread), channel }
+        let ready = within("the server is ready", is_ready).await.expect("the server starts");
+        let channel = Endpoint::from_static("http://nobody").connect_lazy();
+        Self { ready, orders, ended: Some(ended), thread: Some(thread), channel }
     }
 
+    /// The first address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.ready.address().expect("it listens on an address")
+    }
+
+    /// Everywhere it listens.
+    pub(crate) fn listening(&self) -> &[Listen] {
+        &self.ready.listening
     }
 
     /// Where metrics are told, by a server that is configured to.
     pub(crate) fn metrics(&self) -> SocketAddr {
-        self.metrics.expect("the server tells metrics")
+        self.ready.metrics.expect("the server tells metrics")
     }
 
     /// The connection that the clients below share.
@@ -91,7 +101,7 @@ impl TestServer {
 
     /// A connection of one's own.
     pub(crate) async fn connect(&self) -> Channel {
-        connect(self.address).await
+        connect(self.address()).await
     }
 
     pub(crate) fn sessions(&self) -> SessionServiceClient<Channel> {
