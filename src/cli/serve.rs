@@ -123,8 +123,8 @@ pub(super) enum ServeError {
     File { name: String, source: io::Error },
     #[error("{0}")]
     Configuration(#[source] Mistakes),
-    #[error("cannot listen on {0}: the address is in use; choose another with --listen")]
-    InUse(Listen),
+    #[error("cannot listen on {place}: the address is in use; choose another with {flag}")]
+    InUse { place: Listen, flag: &'static str },
     #[error("{0}: {cause}", cause = cause_of(.0))]
     Server(#[source] ServerError),
     #[error("the drain deadline passed and calls in flight were cut off")]
@@ -159,7 +159,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
         Ok(Ending::Graceful) => Ok(()),
         Ok(Ending::CutOff) => Err(ServeError::CutOff),
         Err(ServerError::Listen { place, source }) if source.kind() == io::ErrorKind::AddrInUse => {
-            Err(ServeError::InUse(place))
+            let metrics = config.metrics_listen.map(Listen::Tcp);
+            let is_metrics = metrics.as_ref() == Some(&place) && !config.listen.contains(&place);
+            let flag = if is_metrics { "--metrics-listen" } else { "--listen" };
+            Err(ServeError::InUse { place, flag })
         }
         Err(error) => Err(ServeError::Server(error)),
     }

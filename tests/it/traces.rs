@@ -43,11 +43,14 @@ impl TraceService for Taking {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        assert_eq!(request.metadata().get("x-tenant").unwrap(), "ours");
+        assert_eq!(
+            request.metadata().get("x-tenant").map(MetadataValue::as_bytes),
+            Some(&b"ours"[..])
+        );
         for resource in request.into_inner().resource_spans {
-            let of = resource.resource.unwrap().attributes;
-            let name = of.iter().find(|attribute| attribute.key == "service.name").unwrap();
-            let name = name.value.clone().unwrap().value;
+            let of = resource.resource.expect("a resource").attributes;
+            let name = of.iter().find(|attribute| attribute.key == "service.name");
+            let name = name.and_then(|name| name.value.clone()?.value);
             assert_eq!(name, Some(Value::StringValue("jet-session".to_owned())));
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 self.0.send(span).await.expect("the test waits for spans");
@@ -59,8 +62,8 @@ impl TraceService for Taking {
 
 impl Collector {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
         let (sender, spans) = mpsc::channel(1_000);
         let taking = TraceServiceServer::new(Taking(sender));
         let serving = Server::builder().add_service(taking);
@@ -112,10 +115,10 @@ async fn set(server: &TestServer, session: &TestSession, parent: &str) -> Result
     let call = on_session(session.name(), THREAD_A)
         .into_iter()
         .find(|call| call.method == "SessionService/SetSessionContext")
-        .unwrap();
+        .expect("it is among them");
     let mut request = Request::new(call.message);
     let metadata = request.metadata_mut();
-    metadata.insert("traceparent", MetadataValue::try_from(parent).unwrap());
+    metadata.insert("traceparent", MetadataValue::try_from(parent).expect("it is ASCII"));
     metadata.insert("tracestate", MetadataValue::from_static("vendor=1"));
     ask(server.channel(), &path(call.method), request).await.map(drop)
 }
@@ -192,9 +195,8 @@ async fn a_collector_that_does_not_answer_harms_nobody() {
 #[tokio::test]
 async fn a_collector_that_wants_tls_is_refused_at_the_start() {
     let mut config = Config::new(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let mut otlp = otlp(config_address(), 1.0);
-    otlp.endpoint = "https://collector.example:4317".to_owned();
-    config.otlp = Some(otlp);
+    let endpoint = "https://collector.example:4317".to_owned();
+    config.otlp = Some(Otlp { endpoint, headers: Vec::new(), sample_ratio: 1.0 });
 
     let refused = tokio::task::spawn_blocking(move || {
         server::run(&config, || Ok(Orders::channel().1), |_| panic!("it must not start"))
@@ -207,8 +209,4 @@ async fn a_collector_that_wants_tls_is_refused_at_the_start() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-fn config_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 4_317))
 }

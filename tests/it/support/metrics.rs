@@ -1,12 +1,23 @@
 //! What a server tells monitors, asked by hand.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use jet_session::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::{TestServer, within};
+
+/// A server that tells metrics.
+pub(crate) async fn start() -> TestServer {
+    TestServer::start_with(tells).await
+}
+
+/// Lets a server tell metrics.
+pub(crate) fn tells(config: &mut Config) {
+    config.metrics_listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+}
 
 /// An answer of the metrics listener.
 #[derive(Debug, Clone, PartialEq)]
