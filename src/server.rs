@@ -10,8 +10,10 @@
 //!
 //! Each thread runs a single-threaded runtime of its own (docs/adr/0002).
 
+mod check;
 mod connection;
 mod environment;
+mod files;
 mod listener;
 mod preface;
 mod shutdown;
@@ -26,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::config::{Config, Listen, StoreKind};
+use crate::config::{Config, Listen, Mistakes, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -55,6 +57,8 @@ use crate::store::log::lock::{DirLock, NotLocked};
 use crate::store::log::{LogStore, Work};
 use crate::store::memory::MemoryStore;
 
+pub use check::check;
+pub use files::read as read_file;
 pub use shutdown::{Order, Orders, signals};
 
 /// The version of this program.
@@ -69,6 +73,9 @@ pub const DEFAULT_INSTANCE: &str = "main";
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// A file that the configuration names cannot be used.
+    #[error("{0}")]
+    Configuration(Mistakes),
     /// A place cannot be listened at.
     #[error("cannot listen on {place}")]
     Listen {
@@ -127,6 +134,7 @@ pub fn run(
 ) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
+        check::files(config).map_err(ServerError::Configuration)?;
         let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
         let listening = places.map_err(ServerError::Runtime)?;

@@ -10,6 +10,7 @@ mod backups;
 mod bench;
 mod cli;
 mod client;
+mod configuration;
 mod contention;
 mod contexts;
 mod errors;
