@@ -1,4 +1,4 @@
-//! The page that is printed from the code, and what the program says of a wrong configuration.
+//! The pages that are printed from the code, and what the program says of a wrong configuration.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,9 +9,18 @@ use expect_test::{expect, expect_file};
 use jet_session::config::{self, Config, Mistakes};
 use jet_session::server::{self, Orders};
 
+mod limits;
+
 #[test]
 fn the_page_of_settings_is_printed_from_the_table() {
     expect_file!["../../docs/configuration.md"].assert_eq(&config::markdown());
+}
+
+#[test]
+fn the_page_of_limits_is_printed_from_the_source() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/domain/limits.rs");
+    let source = fs::read_to_string(source).unwrap();
+    expect_file!["../../docs/limits.md"].assert_eq(&limits::page(&source));
 }
 
 /// The program, with nothing of the caller's settings.
