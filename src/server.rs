@@ -16,6 +16,7 @@ mod environment;
 mod files;
 mod listener;
 mod preface;
+mod reload;
 mod shutdown;
 mod worker;
 
@@ -59,6 +60,7 @@ use crate::store::memory::MemoryStore;
 
 pub use check::check;
 pub use files::read as read_file;
+pub use reload::{Apply, Reload};
 pub use shutdown::{Order, Orders, signals};
 
 /// The version of this program.
@@ -132,8 +134,30 @@ pub fn run(
     orders: impl FnOnce() -> io::Result<Orders>,
     ready: impl FnOnce(Ready),
 ) -> Result<Ending, ServerError> {
+    run_with(config, None, orders, ready)
+}
+
+/// The same, with a configuration that is read again on SIGHUP and when its files change.
+pub fn run_reloading(
+    config: &Config,
+    reload: Reload,
+    orders: impl FnOnce() -> io::Result<Orders>,
+    ready: impl FnOnce(Ready),
+) -> Result<Ending, ServerError> {
+    run_with(config, Some(reload), orders, ready)
+}
+
+fn run_with(
+    config: &Config,
+    reload: Option<Reload>,
+    orders: impl FnOnce() -> io::Result<Orders>,
+    ready: impl FnOnce(Ready),
+) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
+        // From here on SIGHUP does not end the process.
+        let reload = reload.map(|reload| reload.begin(config)).transpose();
+        let reload = reload.map_err(ServerError::Runtime)?;
         check::files(config).map_err(ServerError::Configuration)?;
         let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
@@ -148,6 +172,9 @@ pub fn run(
         let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
+        }
+        if let Some(reload) = reload {
+            reload.go_on().map_err(ServerError::Runtime)?;
         }
         ready(Ready { listening });
         Ok(serve(listeners, engine, workers, orders, config.drain).await)

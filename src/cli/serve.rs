@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use clap::Args;
 
 use crate::config::{Config, Listen, Mistakes, StoreKind};
-use crate::server::{self, Ending, Ready, ServerError};
+use crate::server::{self, Ending, Ready, Reload, ServerError};
 use crate::telemetry;
 
 use super::failure::Failure;
@@ -64,15 +64,23 @@ fn cause_of(error: &ServerError) -> String {
 
 /// Serves until a signal comes.
 pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
+    let sources = args.server.clone();
+    // Before anything is read, so that no change is missed.
+    let reload =
+        Reload::new(move || sources.load()).watching(args.server.file().map(|(_, path)| path));
     let loaded = args.server.load()?;
     if args.print_config {
         return print(&loaded.to_toml());
     }
     let config = loaded.config;
-    telemetry::start(config.log);
+    let logging = telemetry::start(config.log);
+    let reload = reload.part("log.level", move |config| {
+        logging.set_level(config.log.level);
+        Ok(())
+    });
     warn_of_plaintext(&config);
     let ready = |ready| say_ready(&ready, &config);
-    match server::run(&config, server::signals, ready) {
+    match server::run_reloading(&config, reload, server::signals, ready) {
         Ok(Ending::Graceful) => Ok(()),
         Ok(Ending::CutOff) => Err(ServeError::CutOff),
         Err(ServerError::Listen { place, source }) if source.kind() == io::ErrorKind::AddrInUse => {

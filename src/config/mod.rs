@@ -7,9 +7,10 @@
 //! Must never: read a file, a socket or the environment. What was found there is an argument.
 //!
 //! In reading order: `key` and `keys`, the table that everything else goes by; `sources`, with `environment` and
-//! `file`, for what was said and by whom; `read`, with `value` and `words`, for what it comes to; `print` for
-//! the way back; `reference` for docs/configuration.md.
+//! `file`, for what was said and by whom; `read`, with `value` and `words`, for what it comes to; `print` and
+//! `change` for the way back; `reference` for docs/configuration.md.
 
+mod change;
 mod environment;
 mod file;
 mod key;
@@ -27,7 +28,7 @@ mod tests;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::limits::{
@@ -95,21 +96,6 @@ impl Config {
             auth: Auth::default(),
             otlp: None,
         }
-    }
-
-    /// The files that are named, each with the setting that names it.
-    pub fn files(&self) -> Vec<(&'static str, &Path)> {
-        let tls = self.tls.as_ref();
-        let clients = tls.and_then(|tls| tls.clients.as_ref());
-        let named = [
-            ("tls.certificate", tls.map(|tls| &tls.certificate)),
-            ("tls.key", tls.map(|tls| &tls.key)),
-            ("tls.client_ca", clients.map(|clients| &clients.ca)),
-            ("auth.tokens", self.auth.tokens.as_ref()),
-            ("auth.policy", self.auth.policy.as_ref()),
-        ];
-        let named = named.into_iter();
-        named.filter_map(|(name, path)| path.map(|path| (name, path.as_path()))).collect()
     }
 
     /// Whether anybody can be told from anybody else, or may do less than everything.

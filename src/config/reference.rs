@@ -119,6 +119,18 @@ format = \"auto\"  # default
 level = \"info\"  # default
 ```
 
+## Reload
+
+On SIGHUP, and when a file that the configuration names has changed, or the configuration file itself, everything is
+read again. Files are looked at every few seconds ([limits.md](limits.md)), through symbolic links, and one that has
+changed is read once it is the same at two looks. What takes effect at a *reload* does so then, for new connections and
+new calls; connections go on. Of anything else that has changed the log says that it takes effect at the next start, and
+so does a file that is turned on or off: a reload puts one file in the place of another, but never turns TLS or
+a policy on or off. If anything is wrong with the new configuration, nothing of it takes effect, the log says
+at level `error` what is wrong, and the server goes on as it was.
+
+Flags and variables are those of the start: a process cannot be given others.
+
 ## Settings
 ";
 

@@ -171,3 +171,25 @@ fn a_value_that_does_not_count_is_not_looked_at() {
         file.flag("max_sessions", &["5"]).variable("JET_SESSION_LOG_LEVEL", "warn").config();
     assert_eq!((config.max_sessions, config.log.level), (5, LogLevel::Warn));
 }
+
+#[test]
+fn a_reload_puts_a_file_in_the_place_of_one_but_turns_nothing_on_or_off() {
+    let example = says().file(include_str!("example.toml")).config();
+    let bare = says().flag("log.level", &["debug"]).config();
+
+    let next = example.reloaded(&bare);
+    let with_level =
+        Config { log: Log { level: LogLevel::Debug, ..example.log }, ..example.clone() };
+    assert_eq!(next, with_level, "it still knows who is who, and who may do what");
+    assert_eq!(bare.reloaded(&example).tls, None);
+
+    let mut moved = example.clone();
+    moved.auth.policy = Some("elsewhere".into());
+    moved.max_sessions = 1;
+    let next = example.reloaded(&moved);
+    assert_eq!(next.auth.policy, moved.auth.policy);
+    assert_eq!(next.max_sessions, example.max_sessions);
+    let names = |keys: Vec<&'static Key>| keys.iter().map(|key| key.name).collect::<Vec<_>>();
+    assert_eq!(names(next.differences(&moved)), ["max_sessions"]);
+    assert_eq!(names(example.differences(&next)), ["auth.policy"]);
+}

@@ -375,6 +375,11 @@ pub const OTLP_HEADERS_MAX: usize = 16;
 /// Longest text of a configuration that is repeated when it is wrong, in characters: enough to find it by.
 pub const SHOWN_CHARACTERS_MAX: usize = 100;
 
+/// How often the files that a configuration names are looked at, in seconds; one that has changed is read when
+/// it is the same at the next look, so that none is read half written. A few calls to the system each, and soon
+/// enough for certificates and for the symbolic links that Kubernetes swaps.
+pub const FILES_LOOKED_AT_SECONDS: u64 = 5;
+
 /// The longest drain that can be configured, in seconds.
 pub const DRAIN_SECONDS_MAX: u64 = 3_600;
 

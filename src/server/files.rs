@@ -1,7 +1,8 @@
-//! Files that a configuration names: read within bounds.
+//! Files that a configuration names: read within bounds, and looked at for changes.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Reads a text of at most `most` bytes, or says why that cannot be done. Only from a file that can be read
@@ -27,6 +28,24 @@ pub fn read(path: &Path, most: u64) -> Result<String, String> {
         let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
         format!("is no UTF-8 in line {line}")
     })
+}
+
+/// What can be seen of a file without reading it, behind all symbolic links; nothing of one that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(Option<[i64; 5]>, u64);
+
+impl Stamp {
+    /// Looks at a file.
+    pub(super) fn of(path: &Path) -> Self {
+        let Ok(seen) = fs::metadata(path) else {
+            return Self(None, 0);
+        };
+        // The second pair also shows who may read it now: a key that was refused for that is read again.
+        let times = [seen.mtime(), seen.mtime_nsec(), seen.ctime(), seen.ctime_nsec()];
+        let [modified, modified_nanos, changed, changed_nanos] = times;
+        let length = i64::try_from(seen.len()).unwrap_or(i64::MAX);
+        Self(Some([modified, modified_nanos, changed, changed_nanos, length]), seen.ino())
+    }
 }
 
 #[cfg(test)]

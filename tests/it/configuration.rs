@@ -1,13 +1,18 @@
-//! The pages that are printed from the code, and what the program says of a wrong configuration.
+//! The pages that are printed from the code, what the program says of a wrong configuration, and a server whose
+//! configuration changes while it runs.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use expect_test::{expect, expect_file};
-use jet_session::config::{self, Config, Mistakes};
-use jet_session::server::{self, Orders};
+use jet_session::config::{self, Config, File, Loaded, LogLevel, Mistakes, Sources};
+use jet_session::server::{self, Order, Orders, Reload};
+
+use crate::support::within;
 
 mod limits;
 
@@ -144,6 +149,50 @@ fn a_wrong_flag_is_a_wrong_command_line() {
     assert!(told.contains("--listen"), "{told}");
     let told = refused(program(&["serve", "--insecure=perhaps"]));
     assert!(told.contains("--insecure: insecure = 'perhaps' must be true or false"), "{told}");
+}
+
+/// A part of a real server gets what a changed file says, without a signal.
+#[tokio::test]
+async fn a_changed_file_reaches_a_server_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.toml");
+    fs::write(&path, "log.level = \"info\"").unwrap();
+    let read = {
+        let path = path.clone();
+        move || {
+            let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+            let (name, named_by) = ("f.toml".to_owned(), "--config".to_owned());
+            Loaded::read(&Sources {
+                file: Some(File { name, named_by, text }),
+                ..Sources::default()
+            })
+        }
+    };
+    let (tell, told) = mpsc::sync_channel::<LogLevel>(8);
+    let reload = Reload::new(read)
+        .watching(Some(path.clone()))
+        .every(Duration::from_millis(5))
+        .part("log.level", move |config| {
+            tell.send(config.log.level).expect("the test waits");
+            Ok(())
+        });
+    let (orders, taken) = Orders::channel();
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let server = std::thread::spawn(move || {
+        let config = Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let ready = |is| ready.send(is).expect("the test waits");
+        server::run_reloading(&config, reload, || Ok(taken), ready)
+    });
+    within("the server is ready", is_ready).await.expect("it starts");
+
+    fs::write(&path, "log.level = \"warn\"\nmax_sessions = 5").unwrap();
+    let level = tokio::task::spawn_blocking(move || told.recv());
+    let level = within("the part is told", level).await.unwrap();
+
+    assert_eq!(level, Ok(LogLevel::Warn));
+    orders.send(Order).await.unwrap();
+    let ended = tokio::task::spawn_blocking(|| server.join().unwrap());
+    within("the server ends", ended).await.unwrap().unwrap();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::config::{Config, File, KEYS, Key, Kind, Listen, Loaded, Source, Sources, StoreKind};
+use crate::config::{
+    Config, File, KEYS, Key, Kind, Listen, Loaded, Source, Sources, StoreKind, Takes,
+};
 
 /// Who says something of a setting.
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +176,21 @@ proptest! {
             let name = key.name.rsplit('.').next().unwrap();
             prop_assert!(text.contains(&format!("{name} = ")) || key.secret, "{} in {}", key.name, text);
         }
+    }
+
+    #[test]
+    fn a_reload_takes_what_it_may_and_nothing_else(old in said(), new in said()) {
+        let (old, new) = (loaded(&old).config, loaded(&new).config);
+        let next = old.reloaded(&new);
+        for key in old.differences(&next) {
+            prop_assert_eq!(key.takes, Takes::Reload, "{} was changed", key.name);
+        }
+        let (has, had) = (next.values(), new.values());
+        for key in next.differences(&new) {
+            let turned = has.contains_key(key.name) != had.contains_key(key.name);
+            prop_assert!(key.takes == Takes::Restart || turned, "{} was not taken", key.name);
+        }
+        prop_assert_eq!(next.reloaded(&new), next);
     }
 }
 
