@@ -10,11 +10,14 @@
 //!
 //! Each thread runs a single-threaded runtime of its own (docs/adr/0002).
 
+mod check;
 mod connection;
 mod environment;
+mod files;
 mod listener;
 pub mod metrics;
 mod preface;
+mod reload;
 mod shutdown;
 mod tls;
 mod worker;
@@ -61,6 +64,9 @@ use crate::store::log::lock::{DirLock, NotLocked};
 use crate::store::log::{LogStore, Work};
 use crate::store::memory::MemoryStore;
 
+pub use check::check;
+pub use files::read as read_file;
+pub use reload::{Apply, Reload};
 pub use shutdown::{Order, Orders, signals};
 
 /// The version of this program.
@@ -75,9 +81,9 @@ pub const DEFAULT_INSTANCE: &str = "main";
 /// Why a server did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A file that the configuration names is not as it must be.
-    #[error("cannot start as configured")]
-    Configuration(#[source] Mistakes),
+    /// A file that the configuration names cannot be used.
+    #[error("{0}")]
+    Configuration(Mistakes),
     /// A place cannot be listened at.
     #[error("cannot listen on {place}")]
     Listen {
@@ -136,8 +142,31 @@ pub fn run(
     orders: impl FnOnce() -> io::Result<Orders>,
     ready: impl FnOnce(Ready),
 ) -> Result<Ending, ServerError> {
+    run_with(config, None, orders, ready)
+}
+
+/// The same, with a configuration that is read again on SIGHUP and when its files change.
+pub fn run_reloading(
+    config: &Config,
+    reload: Reload,
+    orders: impl FnOnce() -> io::Result<Orders>,
+    ready: impl FnOnce(Ready),
+) -> Result<Ending, ServerError> {
+    run_with(config, Some(reload), orders, ready)
+}
+
+fn run_with(
+    config: &Config,
+    reload: Option<Reload>,
+    orders: impl FnOnce() -> io::Result<Orders>,
+    ready: impl FnOnce(Ready),
+) -> Result<Ending, ServerError> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
+        // From here on SIGHUP does not end the process.
+        let reload = reload.map(|reload| reload.begin(config)).transpose();
+        let reload = reload.map_err(ServerError::Runtime)?;
+        check::files(config).map_err(ServerError::Configuration)?;
         let tls = Tls::load(config).map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
         let tls = tls.map(Arc::new);
         let mut listeners = Vec::with_capacity(config.listen.len());
@@ -163,6 +192,9 @@ pub fn run(
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
         metrics.serves(&engine);
+        if let Some(reload) = reload {
+            reload.go_on().map_err(ServerError::Runtime)?;
+        }
         ready(Ready { listening, metrics: metrics_at });
         let most = config.max_connections;
         connection::accept(&listeners, &workers, most, &tally, orders.next()).await;

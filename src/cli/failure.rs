@@ -20,7 +20,7 @@ pub enum Exit {
     Done = 0,
     /// It was refused for another reason, or failed on this side.
     Refused = 1,
-    /// The command line is wrong.
+    /// The command line or the configuration is wrong.
     Usage = 2,
     /// Somebody else has it.
     Taken = 3,
@@ -41,7 +41,7 @@ impl From<Exit> for ExitCode {
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The command line is wrong in a way that only shows when it is used.
+    /// The command line is wrong in a way that only shows when it is used, or the configuration is.
     Usage(String),
     /// The server said no.
     Refused(Box<Status>),

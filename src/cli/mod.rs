@@ -44,7 +44,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  refused for any other reason, or failed on this side
-  2  the command line is wrong
+  2  the command line or the configuration is wrong
   3  somebody else has it: the session, its context or its transaction (-1910, -1912, -1913,
      -1914, a stale fencing token)
   4  no such instance or session (-1115, -1104), or nothing of that name to check
@@ -146,11 +146,9 @@ impl CommandLine {
         let Self { options, json, command } = self;
         let outcome = match command {
             // A server writes to stdout and stderr from many threads: nothing may be locked.
-            Command::Serve(args) => {
-                serve::run(&args).map_err(|error| Failure::Serve(error.to_string()))
-            }
+            Command::Serve(args) => serve::run(&args).map_err(Failure::from),
             Command::Config(ConfigCommand::Check(args)) => {
-                serve::check(&args).map_err(|error| Failure::Serve(error.to_string()))
+                serve::check(&args).map_err(Failure::from)
             }
             Command::Session(command) => client(json, async |out| command.run(&options, out).await),
             Command::Thread(command) => client(json, async |out| command.run(&options, out).await),

@@ -1,109 +1,18 @@
 //! `jet-session serve`: run a server until SIGTERM or SIGINT.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+mod arguments;
+
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 
-use crate::config::{self, Config, KEYS, Key, Kind, Listen, Loaded, Mistakes, Sources, StoreKind};
-use crate::server::{self, Ending, Ready, ServerError};
+use crate::config::{Config, Listen, Mistakes, StoreKind};
+use crate::server::{self, Ending, Ready, Reload, ServerError};
 use crate::telemetry;
 
-/// What is said about a server on the command line: a flag for each setting, and the file of the others.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ServerArgs {
-    flags: BTreeMap<&'static str, Vec<String>>,
-    file: Option<PathBuf>,
-}
+use super::failure::Failure;
 
-/// The flag by which the default instance is left out.
-const NO_DEFAULT_INSTANCE: &str = "no-default-instance";
-
-impl ServerArgs {
-    fn arguments() -> impl Iterator<Item = Arg> {
-        let file = Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .env("JET_SESSION_CONFIG")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("File of settings, as TOML; flags and the environment count before it");
-        let leave_out = Arg::new(NO_DEFAULT_INSTANCE)
-            .long(NO_DEFAULT_INSTANCE)
-            .action(ArgAction::SetTrue)
-            .help("Do not create and initialise the instance main");
-        let settings = KEYS.iter().filter(|key| key.name != "default_instance").map(flag);
-        std::iter::once(file).chain(settings).chain(std::iter::once(leave_out))
-    }
-
-    /// Reads the configuration: this, the environment and the file.
-    fn load(&self) -> Result<Loaded, ServeError> {
-        let file = match &self.file {
-            None => None,
-            Some(path) => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| ServeError::File { name: name.clone(), source })?;
-                Some(config::File { name, text })
-            }
-        };
-        let text = |text: OsString| text.to_string_lossy().into_owned();
-        let environment =
-            std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
-        let sources = Sources { flags: self.flags.clone(), environment, file };
-        Loaded::read(&sources).map_err(ServeError::Configuration)
-    }
-}
-
-fn flag(key: &'static Key) -> Arg {
-    let arg = Arg::new(key.name).long(key.flag());
-    let arg = match key.default {
-        "" => arg.help(key.help),
-        default => arg.help(format!("{} [default: {default}]", key.help)),
-    };
-    match key.kind {
-        Kind::Switch => arg
-            .value_parser(["true", "false"])
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
-            .hide_possible_values(true),
-        Kind::List => arg.value_name(key.value).action(ArgAction::Append),
-        Kind::Number | Kind::Fraction | Kind::Duration | Kind::Text => arg.value_name(key.value),
-    }
-}
-
-impl Args for ServerArgs {
-    fn augment_args(command: Command) -> Command {
-        command.args(Self::arguments())
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for ServerArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut read = Self::default();
-        read.update_from_arg_matches(matches)?;
-        Ok(read)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for key in KEYS.iter().filter(|key| key.name != "default_instance") {
-            if let Some(values) = matches.get_many::<String>(key.name) {
-                self.flags.insert(key.name, values.cloned().collect());
-            }
-        }
-        if matches.get_flag(NO_DEFAULT_INSTANCE) {
-            self.flags.insert("default_instance", vec!["false".to_owned()]);
-        }
-        self.file = matches.get_one("config").cloned();
-        Ok(())
-    }
-}
+pub(super) use arguments::ServerArgs;
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -119,10 +28,8 @@ pub(super) struct ServeArgs {
 /// Why `serve` ended badly, as one sentence for an operator.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServeError {
-    #[error("cannot read the configuration file {name}: {source}")]
-    File { name: String, source: io::Error },
     #[error("{0}")]
-    Configuration(#[source] Mistakes),
+    Configuration(#[from] Mistakes),
     #[error("cannot listen on {place}: the address is in use; choose another with {flag}")]
     InUse { place: Listen, flag: &'static str },
     #[error("{0}: {cause}", cause = cause_of(.0))]
@@ -131,6 +38,15 @@ pub(super) enum ServeError {
     CutOff,
     #[error("cannot print: {0}")]
     Print(#[source] io::Error),
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        if let ServeError::Configuration(mistakes) = error {
+            return Self::Usage(mistakes.to_string());
+        }
+        Self::Serve(error.to_string())
+    }
 }
 
 /// Everything behind an error, in one line.
@@ -148,14 +64,20 @@ fn cause_of(error: &ServerError) -> String {
 
 /// Serves until a signal comes.
 pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
+    let sources = args.server.clone();
+    // Before anything is read, so that no change is missed.
+    let reload =
+        Reload::new(move || sources.load()).watching(args.server.file().map(|(_, path)| path));
     let loaded = args.server.load()?;
     if args.print_config {
         return print(&loaded.to_toml());
     }
     let config = loaded.config;
-    let _telemetry = telemetry::start(config.log);
+    let telemetry = telemetry::start(config.log);
+    let reload = reload.part("log.level", move |config| telemetry.reload(config));
     warn_of_plaintext(&config);
-    match server::run(&config, server::signals, |ready| say_ready(&ready, &config)) {
+    let ready = |ready| say_ready(&ready, &config);
+    match server::run_reloading(&config, reload, server::signals, ready) {
         Ok(Ending::Graceful) => Ok(()),
         Ok(Ending::CutOff) => Err(ServeError::CutOff),
         Err(ServerError::Listen { place, source }) if source.kind() == io::ErrorKind::AddrInUse => {
@@ -164,13 +86,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), ServeError> {
             let flag = if is_metrics { "--metrics-listen" } else { "--listen" };
             Err(ServeError::InUse { place, flag })
         }
+        Err(ServerError::Configuration(mistakes)) => Err(ServeError::Configuration(mistakes)),
         Err(error) => Err(ServeError::Server(error)),
     }
 }
 
 /// Looks whether a server would start with what is said, without starting one.
 pub(super) fn check(args: &ServerArgs) -> Result<(), ServeError> {
-    args.load()?;
+    server::check(&args.load()?.config)?;
     print("the configuration is right\n")
 }
 

@@ -5,17 +5,30 @@
 //! we speak of it.
 //!
 //! Must never: read a file, a socket or the environment. What was found there is an argument.
+//!
+//! In reading order: `key` and `keys`, the table that everything else goes by; `sources`, with `environment` and
+//! `file`, for what was said and by whom; `read`, with `value` and `words`, for what it comes to; `print` and
+//! `change` for the way back; `reference` for docs/configuration.md.
 
+mod change;
+mod environment;
+mod file;
 mod key;
+mod keys;
 mod print;
 mod read;
+mod reference;
 mod sources;
+mod value;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::domain::limits::{
@@ -23,9 +36,11 @@ use crate::domain::limits::{
     SILENCE_SECONDS_MAX,
 };
 
-pub use key::{DATA_DIR, KEYS, Key, Kind, PREFIX, Takes};
-pub use read::{Loaded, Mistakes, Setting};
-pub use sources::{File, Mistake, Source, Sources};
+pub use key::{CONFIG_VARIABLE, Key, Kind, PREFIX, Takes};
+pub use keys::{DATA_DIR, KEYS};
+pub use read::Loaded;
+pub use reference::markdown;
+pub use sources::{File, Mistake, Mistakes, Source, Sources};
 
 /// How a server is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,21 +125,6 @@ impl Listen {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
             Self::Unix(_) => true,
-        }
-    }
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path after it".to_owned()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                "an address is IP:PORT, such as 127.0.0.1:50051 or [::1]:50051, or unix:PATH"
-                    .to_owned()
-            }),
         }
     }
 }

@@ -1,31 +1,53 @@
 //! Where settings come from, and which of them counts: flags, then the environment, then the file, then
 //! defaults.
+//!
+//! A value that does not count is not looked at, so that a flag can stand in for a file that is wrong. A name
+//! that nobody knows is a mistake wherever it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 
-use toml::de::{DeTable, DeValue};
-
-use crate::config::key::{KEYS, Key, Kind, OTHER_VARIABLES, PREFIX};
+use crate::config::key::Key;
+use crate::config::{KEYS, environment, file};
+use crate::domain::limits::SHOWN_CHARACTERS_MAX;
 
 /// Everything that was said about a server.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// What the command line says: by name of the setting, as typed.
     pub flags: BTreeMap<&'static str, Vec<String>>,
     /// The environment, all of it.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, OsString>,
     /// The file, if there is one.
     pub file: Option<File>,
 }
 
-/// A configuration file that was read.
-#[derive(Debug, Clone)]
+// Any of it may be a secret, also under a name that was misspelt.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("flags", &self.flags.keys())
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A configuration file.
+#[derive(Clone)]
 pub struct File {
     /// How it was named.
     pub name: String,
-    /// What is in it.
-    pub text: String,
+    /// Who named it: a flag or a variable.
+    pub named_by: String,
+    /// What is in it, or why that cannot be told.
+    pub text: Result<String, String>,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Who said what a setting is.
@@ -46,7 +68,7 @@ impl fmt::Display for Source {
         match self {
             Self::Flag(flag) => f.write_str(flag),
             Self::Variable(name) => f.write_str(name),
-            Self::File(name, line) => write!(f, "{name}:{line}"),
+            Self::File(name, line) => write!(f, "{}:{line}", shown(name)),
             Self::Default => f.write_str("default"),
         }
     }
@@ -67,174 +89,135 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// What one source says of one setting: a text, or several of a list.
-#[derive(Debug, Clone)]
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "the configuration is wrong: {one}"),
+            many => {
+                write!(f, "the configuration is wrong in {} places:", many.len())?;
+                many.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// What one source says of one setting.
+#[derive(Clone)]
 pub(super) struct Said {
-    pub(super) values: Vec<String>,
+    /// A text, or several of a list; or what it must be, and is not.
+    pub(super) values: Result<Vec<String>, String>,
     pub(super) source: Source,
 }
 
-/// What is said of each setting by whoever counts, and what of it nobody can use.
-pub(super) fn gather(sources: &Sources) -> (BTreeMap<&'static str, Said>, Vec<Mistake>) {
-    let mut mistakes = Vec::new();
-    let mut said = BTreeMap::new();
-    if let Some(file) = &sources.file {
-        read_file(file, &mut said, &mut mistakes);
-    }
-    read_environment(&sources.environment, &mut said, &mut mistakes);
-    for (name, values) in &sources.flags {
-        let key = Key::of(name).expect("flags are made from the table of settings");
-        let source = Source::Flag(format!("--{}", key.flag()));
-        said.insert(key.name, Said { values: values.clone(), source });
-    }
-    (said, mistakes)
+/// What was said of each setting by whoever counts.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) said: BTreeMap<&'static str, Said>,
+    /// Whether the file may say more than could be read: of a setting that nobody else speaks of nothing is
+    /// known, not even that it has its default.
+    pub(super) unsure: bool,
+    /// Settings that somebody seems to have meant by a name that nobody knows: the same goes for them.
+    pub(super) meant: BTreeSet<&'static str>,
+    pub(super) mistakes: Vec<Mistake>,
 }
 
-fn read_environment(
-    environment: &BTreeMap<String, String>,
-    said: &mut BTreeMap<&'static str, Said>,
-    mistakes: &mut Vec<Mistake>,
-) {
-    let ours = environment.range(PREFIX.to_owned()..);
-    for (variable, value) in ours.take_while(|(variable, _)| variable.starts_with(PREFIX)) {
-        if let Some(key) = KEYS.iter().find(|key| key.variable() == *variable) {
-            // An empty variable is one that somebody could not remove.
-            if !value.is_empty() {
-                let values = match key.kind {
-                    Kind::List => value.split(',').map(|one| one.trim().to_owned()).collect(),
-                    Kind::Switch | Kind::Number | Kind::Fraction | Kind::Duration | Kind::Text => {
-                        vec![value.clone()]
-                    }
-                };
-                said.insert(key.name, Said { values, source: Source::Variable(variable.clone()) });
-            }
-        } else if !OTHER_VARIABLES.contains(&variable.as_str()) && !is_service_link(variable) {
-            let what = unknown(variable, KEYS.iter().map(Key::variable));
-            mistakes.push(Mistake { source: variable.clone(), what });
+impl Gathered {
+    pub(super) fn from(sources: &Sources) -> Self {
+        let mut gathered = Self::default();
+        if let Some(file) = &sources.file {
+            file::read(file, &mut gathered);
+        }
+        environment::read(&sources.environment, &mut gathered);
+        for (name, values) in &sources.flags {
+            let key = Key::of(name).expect("flags are made from the table of settings");
+            let source = Source::Flag(format!("--{}", key.flag()));
+            gathered.say(key, Ok(values.clone()), source);
+        }
+        gathered
+    }
+
+    /// Takes down what a source says that counts more than those before it.
+    pub(super) fn say(
+        &mut self,
+        key: &'static Key,
+        values: Result<Vec<String>, String>,
+        source: Source,
+    ) {
+        self.said.insert(key.name, Said { values, source });
+    }
+
+    /// Takes down a setting that nobody knows. `name` is its name as we speak of it, `spelt` how this source
+    /// writes names.
+    pub(super) fn unknown(
+        &mut self,
+        source: impl Into<String>,
+        name: &str,
+        spelt: impl Fn(&str) -> String,
+    ) {
+        // Somebody who forgot the table knows the rest.
+        let last = |key: &&Key| key.name.ends_with(&format!(".{name}"));
+        let named = |key: &'static Key| (key.name, key);
+        let meant =
+            KEYS.iter().find(last).map(named).or_else(|| nearest(name, KEYS.iter().map(named)));
+        let mut what = format!("there is no setting '{}'", shown(&spelt(name)));
+        if let Some((near, key)) = meant {
+            what.push_str(&format!("; did you mean '{}'?", spelt(near)));
+            self.meant.insert(key.name);
+        }
+        self.wrong(source, what);
+    }
+
+    /// What is said of a setting. Nothing if that cannot be told; `Some(None)` if nobody says anything.
+    pub(super) fn of(&self, key: &Key) -> Option<Option<&Said>> {
+        match self.said.get(key.name) {
+            Some(said) => Some(Some(said)),
+            None if self.unsure || self.meant.contains(key.name) => None,
+            None => Some(None),
         }
     }
-}
 
-/// Whether Kubernetes or docker put a variable there because a service is called `jet-session` or begins
-/// so: `JET_SESSION_SERVICE_HOST`, `JET_SESSION_PORT_50051_TCP_ADDR` and the like.
-fn is_service_link(variable: &str) -> bool {
-    let words: Vec<&str> = variable.split('_').collect();
-    let ends = |tail: &[&str]| words.ends_with(tail);
-    ends(&["SERVICE", "HOST"])
-        || words.windows(2).any(|two| two == ["SERVICE", "PORT"])
-        || ends(&["PORT"])
-        || words.windows(3).any(|three| {
-            matches!(three, ["PORT", port, "TCP" | "UDP" | "SCTP"]
-                if port.bytes().all(|b| b.is_ascii_digit()))
-        })
-}
-
-fn read_file(file: &File, said: &mut BTreeMap<&'static str, Said>, mistakes: &mut Vec<Mistake>) {
-    let line = |at: usize| file.text[..at.min(file.text.len())].matches('\n').count() + 1;
-    let source = |at: usize| Source::File(file.name.clone(), line(at));
-    match DeTable::parse(&file.text) {
-        Ok(table) => {
-            read_table("", table.get_ref(), &source, said, mistakes);
-        }
-        Err(error) => {
-            let at = error.span().map_or(0, |span| span.start);
-            mistakes
-                .push(Mistake { source: source(at).to_string(), what: error.message().to_owned() });
-        }
+    pub(super) fn wrong(&mut self, source: impl Into<String>, what: String) {
+        self.mistakes.push(Mistake { source: source.into(), what });
     }
 }
 
-fn read_table(
-    within: &str,
-    table: &DeTable<'_>,
-    source: &impl Fn(usize) -> Source,
-    said: &mut BTreeMap<&'static str, Said>,
-    mistakes: &mut Vec<Mistake>,
-) {
-    for (name, value) in table {
-        let name = match within {
-            "" => name.get_ref().to_string(),
-            within => format!("{within}.{}", name.get_ref()),
-        };
-        let at = source(value.span().start);
-        let mut wrong = |what: String| mistakes.push(Mistake { source: at.to_string(), what });
-        let Some(key) = Key::of(&name) else {
-            let below = format!("{name}.");
-            match value.get_ref() {
-                DeValue::Table(table) if KEYS.iter().any(|key| key.name.starts_with(&below)) => {
-                    read_table(&name, table, source, said, mistakes);
-                }
-                DeValue::String(_)
-                | DeValue::Integer(_)
-                | DeValue::Float(_)
-                | DeValue::Boolean(_)
-                | DeValue::Datetime(_)
-                | DeValue::Array(_)
-                | DeValue::Table(_) => {
-                    wrong(unknown(&name, KEYS.iter().map(|key| key.name.to_owned())))
-                }
-            }
-            continue;
-        };
-        match texts(key.kind, value.get_ref()) {
-            Ok(values) => {
-                said.insert(key.name, Said { values, source: at });
-            }
-            Err(must) => {
-                wrong(format!("{name} must be {must}, not {}", type_of(value.get_ref())));
-            }
-        }
+/// A text that somebody else wrote, on one line and not too long.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for char in text.chars().take(SHOWN_CHARACTERS_MAX) {
+        // Quotes stay as they are.
+        if char.is_control() { shown.extend(char.escape_default()) } else { shown.push(char) }
     }
-}
-
-/// The texts of a value, or what it must be.
-fn texts(kind: Kind, value: &DeValue<'_>) -> Result<Vec<String>, &'static str> {
-    let one = match (kind, value) {
-        (Kind::Switch, DeValue::Boolean(on)) => on.to_string(),
-        (Kind::Number | Kind::Duration, DeValue::Integer(number)) => plain(number.as_str()),
-        (Kind::Fraction, DeValue::Integer(number)) => plain(number.as_str()),
-        (Kind::Fraction, DeValue::Float(number)) => plain(number.as_str()),
-        (Kind::Text | Kind::Duration | Kind::List, DeValue::String(text)) => text.to_string(),
-        (Kind::List, DeValue::Array(array)) => {
-            let text = |item: &DeValue<'_>| item.as_str().map(str::to_owned);
-            let texts: Option<_> = array.iter().map(|item| text(item.get_ref())).collect();
-            return texts.ok_or("an array of texts");
-        }
-        (Kind::Switch, _) => return Err("true or false"),
-        (Kind::Number, _) => return Err("a whole number"),
-        (Kind::Fraction, _) => return Err("a number"),
-        (Kind::Duration, _) => return Err("a number of seconds or a text such as \"10s\""),
-        (Kind::Text, _) => return Err("a text"),
-        (Kind::List, _) => return Err("an array of texts"),
-    };
-    Ok(vec![one])
-}
-
-/// A number as others write it: TOML allows `10_000`.
-fn plain(number: &str) -> String {
-    number.replace('_', "")
-}
-
-fn type_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
+    if text.chars().nth(SHOWN_CHARACTERS_MAX).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
-/// What to say of a name that nobody knows.
-fn unknown(name: &str, known: impl Iterator<Item = String>) -> String {
-    let near = known
-        .map(|known| (strsim::jaro_winkler(&known, name), known))
-        .filter(|(likeness, _)| *likeness > 0.9)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    match near {
-        Some((_, near)) => format!("there is no setting '{name}'; did you mean '{near}'?"),
-        None => format!("there is no setting '{name}'"),
-    }
+/// How alike two names must be for one to be taken for the other (Jaro-Winkler: 0 nothing, 1 the same).
+const ALIKE: f64 = 0.87;
+
+/// The name that somebody may have meant who wrote this one.
+pub(super) fn nearest<'a, T>(
+    name: &str,
+    known: impl Iterator<Item = (&'a str, T)>,
+) -> Option<(&'a str, T)> {
+    known
+        .map(|(known, of)| (likeness(known, name), (known, of)))
+        .filter(|(likeness, _)| *likeness > ALIKE)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, found)| found)
+}
+
+/// How alike two names are. One slip of a finger makes no other name, however short it is.
+fn likeness(one: &str, other: &str) -> f64 {
+    // A variable has `_` for both.
+    let (one, other) = (one.replace('.', "_"), other.replace('.', "_"));
+    if strsim::osa_distance(&one, &other) <= 1 { 1.0 } else { strsim::jaro_winkler(&one, &other) }
 }

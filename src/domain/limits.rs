@@ -414,6 +414,20 @@ pub const THREADS_MAX: usize = 1_024;
 /// The largest number of instances that can be configured: each has a task, a directory and open files.
 pub const INSTANCES_MAX: usize = 100_000;
 
+/// Largest configuration file that is read, in bytes: every setting with its reason takes a hundredth of it.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Headers that can be configured for exports of traces: a collector asks for one or two.
+pub const OTLP_HEADERS_MAX: usize = 16;
+
+/// Longest text of a configuration that is repeated when it is wrong, in characters: enough to find it by.
+pub const SHOWN_CHARACTERS_MAX: usize = 100;
+
+/// How often the files that a configuration names are looked at, in seconds; one that has changed is read when
+/// it is the same at the next look, so that none is read half written. A few calls to the system each, and soon
+/// enough for certificates and for the symbolic links that Kubernetes swaps.
+pub const FILES_LOOKED_AT_SECONDS: u64 = 5;
+
 /// The longest drain that can be configured, in seconds.
 pub const DRAIN_SECONDS_MAX: u64 = 3_600;
 

@@ -11,6 +11,7 @@ mod bench;
 mod cli;
 mod client;
 mod connections;
+mod configuration;
 mod contention;
 mod contexts;
 mod errors;

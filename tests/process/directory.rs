@@ -76,6 +76,11 @@ fn a_directory_that_may_not_be_written_is_refused() {
         fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
 
         is_refused(program, &data, &[&data.display().to_string(), "Permission denied"]);
+        let mut check = without_privileges(dir.path(), &data);
+        let checked = check.args(["config", "check", "--data-dir"]).arg(&data).output().unwrap();
+        let told = String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(2), "{told}");
+        assert!(told.contains("cannot be written: Permission denied"), "{told}");
 
         // So that it can be deleted.
         fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();

@@ -13,9 +13,11 @@
 //! - `linear`: whether what clients were told at once can have happened one after the other
 //! - `watch`: what a watcher was told survives it too
 //! - `stopped`: leases on a server that is stopped for a while
+//! - `configuration`: a configuration that changes while the program runs
 
 mod campaign;
 mod clients;
+mod configuration;
 mod directory;
 mod kill;
 mod ledger;
