@@ -43,7 +43,7 @@ use crate::proto::api::{
 use crate::rpc::error::Errors;
 use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
-use crate::rpc::layers::{CallLayer, Calls};
+use crate::rpc::layers::{CallLayer, Calls, Panics};
 use crate::rpc::session::Sessions;
 use crate::rpc::thread::Threads;
 use crate::server::environment::System;
@@ -260,7 +260,7 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
         .prepare();
-    CallLayer.layer(routes)
+    CallLayer::new(Panics::default()).layer(routes)
 }
 
 /// The format of the logs that a store writes; 0 if it writes none.

@@ -343,8 +343,31 @@ pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;
 /// How long a draining server waits for calls in flight when nothing else is configured, in seconds.
 pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
 
+/// How long a new connection that says nothing is kept by a server that drains, in milliseconds: what was on its
+/// way when the drain began arrives, and gets an answer that says to try elsewhere.
+pub const DRAIN_PREFACE_MS_MAX: u64 = 500;
+
+/// How long a connection must have been without a call before a draining server says goodbye on it, in
+/// milliseconds. A call that crosses the goodbye fails in many clients as if it had failed for good; one that was
+/// just refused is repeated half a second later, on another connection.
+pub const DRAIN_QUIET_MS: u64 = 100;
+
+/// After this long a draining server says goodbye also where calls go on, in milliseconds.
+pub const DRAIN_QUIET_MS_MAX: u64 = 1_000;
+
+/// How long a peer whose connection is being shut down, and that no call is under way for, may take to answer that
+/// it knows, in seconds: more than one round trip over any line. One that is frozen would otherwise take all of
+/// the drain.
+pub const DRAIN_SILENCE_SECONDS_MAX: u64 = 3;
+
 /// How long sealing and closing may take when the drain deadline has passed, in seconds.
 pub const CLOSE_SECONDS_MAX: u64 = 1;
+
+/// Connections of probes at a time: a kubelet has a few, and one that is new closes the oldest.
+pub const HEALTH_CONNECTIONS_MAX: usize = 64;
+
+/// Streams a probe may have open on one connection: a check, and watches of a few names.
+pub const HEALTH_STREAMS_MAX: u32 = 64;
 
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
