@@ -14,6 +14,7 @@ mod connection;
 mod environment;
 mod listener;
 mod preface;
+mod probes;
 mod shutdown;
 mod worker;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::Layer;
 
 use crate::config::{Config, Listen, StoreKind};
@@ -43,11 +45,12 @@ use crate::proto::api::{
 use crate::rpc::error::Errors;
 use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
-use crate::rpc::layers::{CallLayer, Calls, Panics};
+use crate::rpc::layers::{CallLayer, Panics};
 use crate::rpc::session::Sessions;
 use crate::rpc::thread::Threads;
 use crate::server::environment::System;
 use crate::server::listener::Listener;
+use crate::server::probes::Probes;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
 use crate::store::log::disk::RealDisk;
@@ -74,6 +77,15 @@ pub enum ServerError {
     Listen {
         /// Where.
         place: Listen,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The address for probes cannot be listened at.
+    #[error("cannot answer probes on {address}")]
+    Probes {
+        /// Where.
+        address: SocketAddr,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -106,6 +118,8 @@ pub enum Ending {
 pub struct Ready {
     /// Where clients are listened to, in the order of the configuration.
     pub listening: Vec<Listen>,
+    /// Where probes are listened to that ask for health in plaintext.
+    pub health: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -130,18 +144,31 @@ pub fn run(
         let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
         let places = listeners.iter().map(Listener::place).collect::<io::Result<Vec<_>>>();
         let listening = places.map_err(ServerError::Runtime)?;
+        let probes = config.health_listen.map(Probes::bind).transpose()?;
+        let probed = probes.as_ref().map(Probes::address).transpose();
+        let probed = probed.map_err(ServerError::Runtime)?;
         let orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
             StoreKind::Memory => None,
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
+        let reporter = health::reporter().await;
+        let calls = CallLayer::new(Panics::default());
+        if let Some(probes) = probes {
+            // From now on: what reads a long log is alive.
+            probes.answer(calls.layer(health::alone(&reporter)));
+        }
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
+        let services = services(&engine, reporter, log_format(&config.store)).await;
+        let workers = Workers::start(config.threads, calls.layer(services))?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
-        ready(Ready { listening });
+        if let Some(address) = probed {
+            tracing::info!(%address, "answering probes");
+        }
+        ready(Ready { listening, health: probed });
         Ok(serve(listeners, engine, workers, orders, config.drain).await)
     });
     // Does not wait for a disk that does not answer.
@@ -217,15 +244,15 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+async fn services(engine: &Engine, reporter: HealthReporter, log_format: u32) -> Routes {
+    let health_service = health::service(&reporter);
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
         instance_service_server::SERVICE_NAME,
         thread_service_server::SERVICE_NAME,
         error_service_server::SERVICE_NAME,
     ];
-    tokio::spawn(health::report(engine.clone(), reporter, &NAMES));
+    health::report(engine.clone(), reporter, &NAMES).await;
 
     let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
@@ -252,15 +279,14 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
     };
     let ours = "our own descriptor set can be read";
-    let routes = Routes::new(sessions)
+    Routes::new(sessions)
         .add_service(instances)
         .add_service(threads)
         .add_service(errors)
         .add_service(health_service)
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
-        .prepare();
-    CallLayer::new(Panics::default()).layer(routes)
+        .prepare()
 }
 
 /// The format of the logs that a store writes; 0 if it writes none.

@@ -197,6 +197,9 @@ fn say_ready(ready: &Ready, config: &Config) {
     for place in &ready.listening {
         lines.push_str(&format!("listening on {place}\n"));
     }
+    if let Some(address) = ready.health {
+        lines.push_str(&format!("health on {address}\n"));
+    }
     lines.push_str(&format!("data: {data}\n"));
     if let Some(address) = ready.address()
         && config.tls.is_none()

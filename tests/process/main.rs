@@ -12,6 +12,7 @@
 //! - `kill`: what survives kill -9
 //! - `linear`: whether what clients were told at once can have happened one after the other
 //! - `watch`: what a watcher was told survives it too
+//! - `probes`: health for kubelets
 //! - `stopped`: leases on a server that is stopped for a while
 
 mod campaign;
@@ -21,6 +22,7 @@ mod kill;
 mod ledger;
 mod linear;
 mod model;
+mod probes;
 mod random;
 mod server;
 mod stopped;
