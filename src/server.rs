@@ -42,6 +42,7 @@ use crate::proto::api::thread_service_server::ThreadServiceServer;
 use crate::proto::api::{
     error_service_server, instance_service_server, session_service_server, thread_service_server,
 };
+use crate::rpc::ends::EndsWithServer;
 use crate::rpc::error::Errors;
 use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
@@ -185,6 +186,7 @@ async fn serve(
     drain: Duration,
 ) -> Ending {
     connection::accept(&listeners, &workers, orders.next()).await;
+    connection::accept_waiting(&listeners, &workers).await;
     drop(listeners);
     tracing::info!(?drain, "draining");
     engine.drain();
@@ -284,8 +286,8 @@ async fn services(engine: &Engine, reporter: HealthReporter, log_format: u32) ->
         .add_service(threads)
         .add_service(errors)
         .add_service(health_service)
-        .add_service(reflection().build_v1().expect(ours))
-        .add_service(reflection().build_v1alpha().expect(ours))
+        .add_service(EndsWithServer::new(reflection().build_v1().expect(ours), engine))
+        .add_service(EndsWithServer::new(reflection().build_v1alpha().expect(ours), engine))
         .prepare()
 }
 

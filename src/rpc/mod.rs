@@ -14,10 +14,12 @@
 //! - [`method`]: every method, who may call it and how long it may take
 //! - [`access`]: who calls, and whether they may
 //! - [`health`]: grpc.health.v1 kept true
+//! - [`ends`]: streams of services that are not ours and know nothing of a drain
 
 pub mod access;
 mod backup;
 mod convert;
+pub mod ends;
 pub mod error;
 pub mod health;
 pub mod instance;

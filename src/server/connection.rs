@@ -9,6 +9,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -17,12 +18,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::domain::limits::{
-    ACCEPT_PAUSE_MS, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, LOCAL_ERROR_RESETS_MAX,
-    PENDING_ACCEPT_RESETS_MAX, SILENCE_SECONDS_MAX, STREAMS_PER_CONNECTION_MAX,
+    ACCEPT_PAUSE_MS, DRAIN_PREFACE_MS_MAX, KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS,
+    LISTEN_BACKLOG, LOCAL_ERROR_RESETS_MAX, PENDING_ACCEPT_RESETS_MAX, SILENCE_SECONDS_MAX,
+    STREAMS_PER_CONNECTION_MAX,
 };
 use crate::rpc::layers::{Calls, WaitingRoom};
 use crate::server::listener::{Accepted, Listener};
@@ -43,6 +46,20 @@ pub(super) async fn accept(
     }
 }
 
+/// Accepts whoever has connected by now: they are served, and told to go on elsewhere.
+pub(super) async fn accept_waiting(listeners: &[Listener], workers: &Workers) {
+    // Lets the system say who is there.
+    tokio::task::yield_now().await;
+    for listener in listeners {
+        for _ in 0..LISTEN_BACKLOG {
+            let Some(Ok(accepted)) = listener.accept().now_or_never() else {
+                break;
+            };
+            workers.serve(accepted).await;
+        }
+    }
+}
+
 async fn accept_at(listener: &Listener, workers: &Workers) -> Infallible {
     loop {
         match listener.accept().await {
@@ -50,7 +67,7 @@ async fn accept_at(listener: &Listener, workers: &Workers) -> Infallible {
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 // Out of file descriptors: accepting again at once would only spin.
-                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
     }
@@ -94,7 +111,10 @@ async fn begin(
         begun = tokio::time::timeout(silence, Begun::of(stream)) => {
             begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
         }
-        () = drained(&mut drain) => return Ok(()),
+        // What is on its way may still arrive.
+        () = drained(&mut drain).then(|()| sleep(Duration::from_millis(DRAIN_PREFACE_MS_MAX))) => {
+            return Ok(());
+        }
     };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -105,6 +125,7 @@ async fn begin(
         .keep_alive_interval(Duration::from_secs(KEEPALIVE_INTERVAL_SECONDS))
         .keep_alive_timeout(Duration::from_secs(KEEPALIVE_TIMEOUT_SECONDS));
     let room = WaitingRoom::new();
+    let calls = room.clone();
     let services = services.map_request(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(room.clone());
         request
@@ -114,9 +135,12 @@ async fn begin(
     let mut connection = pin!(connection);
     tokio::select! {
         ended = &mut connection => ended?,
-        () = drained(&mut drain) => {
+        () = drained(&mut drain).then(|()| calls.quiet()) => {
             connection.as_mut().graceful_shutdown();
-            connection.await?;
+            tokio::select! {
+                ended = connection => ended?,
+                () = calls.deserted() => {}
+            }
         }
     }
     Ok(())
