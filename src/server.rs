@@ -17,6 +17,7 @@ mod files;
 mod listener;
 pub mod metrics;
 mod preface;
+mod probes;
 mod reload;
 mod shutdown;
 mod tls;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::Layer;
 
 use crate::config::{Config, Listen, Mistakes, StoreKind};
@@ -45,17 +47,18 @@ use crate::proto::api::thread_service_server::ThreadServiceServer;
 use crate::proto::api::{
     error_service_server, instance_service_server, session_service_server, thread_service_server,
 };
+use crate::rpc::ends::EndsWithServer;
 use crate::rpc::error::Errors;
 use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
-use crate::rpc::layers::{CallLayer, Calls};
+use crate::rpc::layers::CallLayer;
 use crate::rpc::session::Sessions;
-use crate::rpc::telemetry::Observer;
 use crate::rpc::thread::Threads;
 use crate::server::connection::Serving;
 use crate::server::environment::System;
 use crate::server::listener::Listener;
 use crate::server::metrics::Metrics;
+use crate::server::probes::Probes;
 use crate::server::tls::Tls;
 use crate::server::worker::Workers;
 use crate::store::StoreError;
@@ -93,6 +96,15 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The address for probes cannot be listened at.
+    #[error("cannot answer probes on {address}")]
+    Probes {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -121,6 +133,8 @@ pub enum Ending {
 pub struct Ready {
     /// Where clients are listened to, in the order of the configuration.
     pub listening: Vec<Listen>,
+    /// Where probes are listened to that ask for health in plaintext.
+    pub health: Option<SocketAddr>,
     /// Where metrics are told, if they are.
     pub metrics: Option<SocketAddr>,
 }
@@ -177,25 +191,37 @@ fn run_with(
         let listening = places.map_err(ServerError::Runtime)?;
         let system = Arc::new(System::new());
         let (metrics, metrics_at) = Metrics::start(config, system.clone(), tls.clone())?;
+        let probes = config.health_listen.map(Probes::bind).transpose()?;
+        let probed = probes.as_ref().map(Probes::address).transpose();
+        let probed = probed.map_err(ServerError::Runtime)?;
         let mut orders = orders().map_err(ServerError::Runtime)?;
         // Before anything is read: a second server on one directory ends here.
         let _lock = match &config.store {
             StoreKind::Memory => None,
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
+        let reporter = health::reporter().await;
+        let calls = CallLayer::new(metrics.panics.clone(), metrics.observer.clone());
+        if let Some(probes) = probes {
+            // From now on: what reads a long log is alive.
+            probes.answer(calls.layer(health::alone(&reporter)));
+        }
         let engine = engine(config, system, &metrics).await?;
-        let services = services(&engine, log_format(&config.store), &metrics.observer);
+        let services = services(&engine, reporter, log_format(&config.store)).await;
         let tally = Arc::clone(&metrics.connections);
-        let serving = Serving::new(config, services, tls, Arc::clone(&tally));
+        let serving = Serving::new(config, calls.layer(services), tls, Arc::clone(&tally));
         let workers = Workers::start(config.threads, serving)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
+        }
+        if let Some(address) = probed {
+            tracing::info!(%address, "answering probes");
         }
         metrics.serves(&engine);
         if let Some(reload) = reload {
             reload.go_on().map_err(ServerError::Runtime)?;
         }
-        ready(Ready { listening, metrics: metrics_at });
+        ready(Ready { listening, health: probed, metrics: metrics_at });
         let most = config.max_connections;
         connection::accept(&listeners, &workers, most, &tally, orders.next()).await;
         drop(listeners);
@@ -284,15 +310,15 @@ async fn engine(
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine, log_format: u32, observer: &Observer) -> Calls<Routes> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+async fn services(engine: &Engine, reporter: HealthReporter, log_format: u32) -> Routes {
+    let health_service = health::service(&reporter);
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
         instance_service_server::SERVICE_NAME,
         thread_service_server::SERVICE_NAME,
         error_service_server::SERVICE_NAME,
     ];
-    tokio::spawn(health::report(engine.clone(), reporter, &NAMES));
+    health::report(engine.clone(), reporter, &NAMES).await;
 
     let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
@@ -319,15 +345,14 @@ fn services(engine: &Engine, log_format: u32, observer: &Observer) -> Calls<Rout
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
     };
     let ours = "our own descriptor set can be read";
-    let routes = Routes::new(sessions)
+    Routes::new(sessions)
         .add_service(instances)
         .add_service(threads)
         .add_service(errors)
         .add_service(health_service)
-        .add_service(reflection().build_v1().expect(ours))
-        .add_service(reflection().build_v1alpha().expect(ours))
-        .prepare();
-    CallLayer(observer.clone()).layer(routes)
+        .add_service(EndsWithServer::new(reflection().build_v1().expect(ours), engine))
+        .add_service(EndsWithServer::new(reflection().build_v1alpha().expect(ours), engine))
+        .prepare()
 }
 
 /// The format of the logs that a store writes; 0 if it writes none.

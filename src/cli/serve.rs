@@ -123,6 +123,9 @@ fn say_ready(ready: &Ready, config: &Config) {
     for place in &ready.listening {
         lines.push_str(&format!("listening on {place}\n"));
     }
+    if let Some(address) = ready.health {
+        lines.push_str(&format!("health on {address}\n"));
+    }
     if let Some(address) = ready.metrics {
         lines.push_str(&format!("metrics on {address}\n"));
     }

@@ -358,6 +358,23 @@ pub const WATCH_COUNTS_EVERY_MS: u64 = 1_000;
 /// How long a draining server waits for calls in flight when nothing else is configured, in seconds.
 pub const DRAIN_SECONDS_DEFAULT: u64 = 10;
 
+/// How long a new connection that says nothing is kept by a server that drains, in milliseconds: what was on its
+/// way when the drain began arrives, and gets an answer that says to try elsewhere.
+pub const DRAIN_PREFACE_MS_MAX: u64 = 500;
+
+/// How long a connection must have been without a call before a draining server says goodbye on it, in
+/// milliseconds. A call that crosses the goodbye fails in many clients as if it had failed for good; one that was
+/// just refused is repeated half a second later, on another connection.
+pub const DRAIN_QUIET_MS: u64 = 100;
+
+/// After this long a draining server says goodbye also where calls go on, in milliseconds.
+pub const DRAIN_QUIET_MS_MAX: u64 = 1_000;
+
+/// How long a peer whose connection is being shut down, and that no call is under way for, may take to answer that
+/// it knows, in seconds: more than one round trip over any line. One that is frozen would otherwise take all of
+/// the drain.
+pub const DRAIN_SILENCE_SECONDS_MAX: u64 = 3;
+
 /// How long sealing and closing may take when the drain deadline has passed, in seconds.
 pub const CLOSE_SECONDS_MAX: u64 = 1;
 
@@ -393,6 +410,11 @@ pub const METRICS_HEADER_SECONDS_MAX: u64 = 5;
 
 /// Bytes of a request to the metrics listener: hyper takes no smaller bound.
 pub const METRICS_REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// Connections of probes at a time: a kubelet has a few, and one that is new closes the oldest.
+pub const HEALTH_CONNECTIONS_MAX: usize = 64;
+
+/// Streams a probe may have open on one connection: a check, and watches of a few names.
+pub const HEALTH_STREAMS_MAX: u32 = 64;
 
 /// Connections the system may hold for us before we accept them.
 pub const LISTEN_BACKLOG: u32 = 1_024;
@@ -450,12 +472,6 @@ pub const UPLOAD_SILENCE_SECONDS_MAX: u64 = 60;
 /// How long a new connection may take to become one, in seconds, its TLS handshake included: clients speak
 /// first and at once, and whoever says nothing takes the place of somebody else.
 pub const SILENCE_SECONDS_MAX: u64 = 10;
-
-/// How long the peer of a connection without calls may take to let it go when the server drains, in seconds: a
-/// slow line has its last answer by then, and a dead peer must not make a clean end a bad one.
-pub const GOODBYE_SECONDS_MAX: u64 = 5;
-
-const _: () = assert!(GOODBYE_SECONDS_MAX < DRAIN_SECONDS_DEFAULT);
 
 /// How often it is said that connections are refused, in seconds: whoever sees to that knows after once, and
 /// peers must not be able to fill the log.

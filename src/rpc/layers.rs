@@ -1,33 +1,45 @@
 //! What happens around every call: its deadline, its request id, its span, and what becomes of
 //! panics and of messages that could not be taken.
+//!
+//! - `deadline`: when a call is over
+//! - `answer`: the body of an answer, as long as it is sent
+//! - `panics`: what becomes of a handler that breaks
+//! - `room`: what the calls of one connection have in common
+
+mod answer;
+mod deadline;
+mod panics;
+mod room;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, Sleep};
+use hyper::body::Body as _;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use crate::domain::limits::{OVERTIME_MS_MAX, WAITERS_PER_CONNECTION_MAX};
+use crate::rpc::layers::answer::Answer;
 use crate::rpc::method::Method;
-use crate::rpc::status::{self, About, BadField};
-use crate::rpc::telemetry::{LoggedCall, ObservedBody, Observer, Panicked};
+use crate::rpc::status::{self, About};
+use crate::rpc::telemetry::{LoggedCall, ObservedBody, Observer};
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub use deadline::Deadline;
+pub(super) use deadline::Overtime;
+pub use panics::Panics;
+pub use room::WaitingRoom;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest `x-request-id` that is taken; longer ones are ignored, as are ones that are not visible
@@ -50,117 +62,34 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-/// When the answer to a call must have arrived, from its metadata `grpc-timeout`. Handlers find it among
-/// the request's extensions: a call that waits leaves in time, and a stream lives on when its call has been
-/// answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadline(Instant);
-
-impl Deadline {
-    /// The moment.
-    pub(super) fn at(self) -> Instant {
-        self.0
-    }
-
-    /// The stream until its end, or until the deadline and then the status that says so.
-    pub(super) fn ends<T>(
-        self,
-        stream: impl Stream<Item = Result<T, Status>>,
-        about: About,
-    ) -> impl Stream<Item = Result<T, Status>> {
-        let over = stream::once(async move {
-            tokio::time::sleep_until(self.0).await;
-            Err(status::deadline_exceeded(&about))
-        });
-        // Whichever speaks first; the end of either is the end.
-        let end = || stream::iter([None]);
-        stream::select(stream.map(Some).chain(end()), over.map(Some).chain(end()))
-            .take_while(|item| std::future::ready(item.is_some()))
-            .filter_map(std::future::ready)
-    }
-}
-
-/// Whether the handler of a call watches over its deadline itself, because it can then say what has not
-/// been done. It is among the request's extensions together with the deadline.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Overtime(Arc<AtomicBool>);
-
-impl Overtime {
-    /// From now on the handler is trusted to answer in time, or a little later with the truth.
-    pub(super) fn take(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits until the call has had all its time.
-    async fn over(self, deadline: Sleep) {
-        deadline.await;
-        if self.0.load(Ordering::Relaxed) {
-            tokio::time::sleep(Duration::from_millis(OVERTIME_MS_MAX)).await;
-        }
-    }
-}
-
-/// Reads `grpc-timeout`: one to eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadField> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else {
-        return Ok(None);
-    };
-    let parsed = value.to_str().ok().and_then(parse_timeout);
-    parsed.map(Some).ok_or_else(|| BadField {
-        field: GRPC_TIMEOUT.to_string(),
-        rule: "must be one to eight digits and a unit, one of H M S m u n".to_owned(),
-    })
-}
-
-fn parse_timeout(value: &str) -> Option<Duration> {
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let fits = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    let amount: u64 = fits.then(|| digits.parse().ok())??;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3_600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-/// What the calls of one connection leave of those that may wait there. The server puts it among the
-/// extensions of each request.
-#[derive(Debug, Clone)]
-pub struct WaitingRoom(Arc<Semaphore>);
-
-impl WaitingRoom {
-    /// The room of a new connection.
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(WAITERS_PER_CONNECTION_MAX)))
-    }
-
-    /// A permit for each call that may still come to wait.
-    pub(super) fn permits(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0)
-    }
-}
-
-impl Default for WaitingRoom {
-    fn default() -> Self {
-        Self::new()
+    fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("a request id is visible ASCII")
     }
 }
 
 /// Puts [`Calls`] around a service.
 #[derive(Debug, Clone)]
-pub struct CallLayer(pub Observer);
+pub struct CallLayer {
+    /// How long a call of the method with a path may take.
+    longest: fn(&str) -> Option<Duration>,
+    panics: Panics,
+    observer: Observer,
+}
+
+impl CallLayer {
+    /// Calls may take as long as the table of methods says. Panics are counted there, and calls are seen by the
+    /// observer.
+    pub fn new(panics: Panics, observer: Observer) -> Self {
+        Self { longest: deadline::longest, panics, observer }
+    }
+}
 
 impl<S> Layer<S> for CallLayer {
     type Service = Calls<S>;
 
     fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner, observer: self.0.clone() }
+        Calls { inner, layer: self.clone() }
     }
 }
 
@@ -169,7 +98,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct Calls<S> {
     inner: S,
-    observer: Observer,
+    layer: CallLayer,
 }
 
 impl<S, B> Service<Request<B>> for Calls<S>
@@ -190,6 +119,7 @@ where
         // The clone that was made ready answers; the fresh one waits for the next call.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let CallLayer { longest, panics, observer } = self.layer.clone();
 
         let span = tracing::debug_span!(
             "call",
@@ -201,7 +131,7 @@ where
             trace_id = Empty,
             jet_error = Empty,
         );
-        let observed = self.observer.begin(Method::of(request.uri().path()), &mut request);
+        let observed = observer.begin(Method::of(request.uri().path()), &mut request);
         if let Some(trace) = observed.trace() {
             span.record("trace_id", tracing::field::display(trace));
         }
@@ -211,79 +141,69 @@ where
             request.extensions_mut().insert(id.clone());
         }
         let uri = request.uri().clone();
-        let timer = timeout(request.headers()).map(|timeout| {
-            let timeout = timeout?;
+        let underway = request.extensions().get::<WaitingRoom>().map(WaitingRoom::begin);
+        let timer = deadline::allowed(request.headers(), longest(uri.path())).map(|allowed| {
+            let allowed = allowed?;
             // It runs from now on, and not only when the handler does.
-            let over = tokio::time::sleep(timeout);
+            let over = tokio::time::sleep(allowed);
+            let deadline = Deadline(over.deadline());
             let overtime = Overtime::default();
-            request.extensions_mut().insert(Deadline(over.deadline()));
+            request.extensions_mut().insert(deadline);
             request.extensions_mut().insert(overtime.clone());
-            Some((timeout, overtime.over(over)))
+            Some((allowed, deadline, overtime.over(over)))
         });
         let logged = LoggedCall::of(request.extensions());
         let about = About { request_id, ..About::default() };
         let call = async move {
-            let response = match timer {
-                Err(bad) => status::malformed(vec![bad], &about).into_http(),
-                Ok(Some((timeout, _))) if timeout.is_zero() => {
-                    status::came_too_late(&about).into_http()
-                }
-                Ok(Some((_, over))) => tokio::select! {
-                    biased;
-                    answer = caught(inner.call(request), &logged) => {
-                        answer.unwrap_or_else(|| panicked(&about))
-                    }
-                    () = over => status::deadline_exceeded(&about).into_http(),
-                },
-                Ok(None) => {
-                    caught(inner.call(request), &logged).await.unwrap_or_else(|| panicked(&about))
+            let mut deadline = None;
+            // A handler may also break before it has a future.
+            let answer = AssertUnwindSafe(async { inner.call(request).await }).catch_unwind();
+            let answered = |answer: Result<Result<_, Infallible>, Box<dyn Any + Send>>| match answer
+            {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(panic) => {
+                    panics.tell(uri.path(), &logged, &*panic);
+                    status::panicked(&about).into_http()
                 }
             };
-            Ok(finished(response, uri.path(), &about))
+            let response = match timer {
+                Err(bad) => status::malformed(vec![bad], &about).into_http(),
+                Ok(Some((allowed, ..))) if allowed.is_zero() => {
+                    status::came_too_late(&about).into_http()
+                }
+                Ok(Some((_, at, over))) => {
+                    deadline = Some(at);
+                    // The timer costs something only if the handler does not answer at once.
+                    tokio::select! {
+                        biased;
+                        answer = answer => answered(answer),
+                        () = over => status::deadline_exceeded(&about).into_http(),
+                    }
+                }
+                Ok(None) => answered(answer.await),
+            };
+            let mut response = finished(response, uri.path(), &about);
+            if let Some(id) = &about.request_id {
+                response.headers_mut().insert(REQUEST_ID, id.header());
+            }
+            // A refusal has no body.
+            if response.body().is_end_stream() {
+                return Ok(response);
+            }
+            Ok(response.map(|body| {
+                let id = about.request_id;
+                Body::new(Answer::new(body, uri, logged, deadline, id, panics, underway))
+            }))
         };
         Box::pin(observed.see(call).instrument(span))
     }
 }
 
-/// The response of a handler, or `None` if it panicked.
-async fn caught(
-    call: impl Future<Output = Result<Response<Body>, Infallible>>,
-    logged: &LoggedCall,
-) -> Option<Response<Body>> {
-    match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(Ok(response)) => Some(response),
-        Ok(Err(never)) => match never {},
-        Err(panic) => {
-            tracing::error!(
-                panic = message(&*panic),
-                request_id = logged.request_id(),
-                trace_id = logged.trace_id(),
-                "a handler panicked",
-            );
-            None
-        }
-    }
-}
-
-/// What the caller of a handler that panicked is told.
-fn panicked(about: &About) -> Response<Body> {
-    let mut response = status::panicked(about).into_http();
-    response.extensions_mut().insert(Panicked);
-    response
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
-}
-
-/// Corrects what tonic made up, notes the JET code, and gives the request id back.
+/// Corrects what tonic made up, and notes the JET code.
 fn finished(response: Response<Body>, path: &str, about: &About) -> Response<Body> {
     // A refusal is a response that has its trailers among its headers.
-    let mut response = match Status::from_header_map(response.headers()) {
+    let response = match Status::from_header_map(response.headers()) {
         Some(made_up) => match status::of_untaken_message(&made_up, path, about) {
             Some(ours) => ours.into_http(),
             None => response,
@@ -296,40 +216,5 @@ fn finished(response: Response<Body>, path: &str, about: &About) -> Response<Bod
     {
         span.record("jet_error", code);
     }
-    let Some(id) = &about.request_id else {
-        return response;
-    };
-    let value = HeaderValue::from_str(id.as_str()).expect("a request id is visible ASCII");
-    response.headers_mut().insert(REQUEST_ID, value.clone());
-    response.map(|body| {
-        Body::new(body.map_frame(move |mut frame| {
-            if let Some(trailers) = frame.trailers_mut() {
-                trailers.insert(REQUEST_ID, value.clone());
-            }
-            frame
-        }))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_digits_and_a_unit() {
-        for (text, expected) in [
-            ("1H", Duration::from_secs(3_600)),
-            ("2M", Duration::from_secs(120)),
-            ("3S", Duration::from_secs(3)),
-            ("4m", Duration::from_millis(4)),
-            ("5u", Duration::from_micros(5)),
-            ("99999999n", Duration::from_nanos(99_999_999)),
-            ("0S", Duration::ZERO),
-        ] {
-            assert_eq!(parse_timeout(text), Some(expected), "{text}");
-        }
-        for text in ["", "S", "1", "1s", "-1S", "+1S", "1.5S", "123456789S", "1 S", "1é"] {
-            assert_eq!(parse_timeout(text), None, "{text}");
-        }
-    }
+    response
 }

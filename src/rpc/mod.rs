@@ -15,10 +15,12 @@
 //! - [`access`]: who calls, and whether they may
 //! - [`telemetry`]: calls counted, traced, and named in log lines
 //! - [`health`]: grpc.health.v1 kept true
+//! - [`ends`]: streams of services that are not ours and know nothing of a drain
 
 pub mod access;
 mod backup;
 mod convert;
+pub mod ends;
 pub mod error;
 pub mod health;
 pub mod instance;

@@ -147,14 +147,10 @@ impl Observation {
         mut self,
         call: impl Future<Output = Result<Response<Body>, Infallible>>,
     ) -> Result<Response<ObservedBody>, Infallible> {
-        let Ok(mut response) = call.await;
-        let broke = response.extensions_mut().remove::<Panicked>().is_some();
+        let Ok(response) = call.await;
         if let Some(open) = &mut self.open {
             let now = open.observer.0.clock.monotonic();
             open.took = now.saturating_sub(open.began);
-            if broke {
-                open.observer.0.tally.panicked();
-            }
         }
         // A refusal is a response that has its trailers among its headers.
         if let Some(code) = status_code(response.headers()) {
@@ -236,10 +232,6 @@ fn status_code(headers: &HeaderMap) -> Option<usize> {
 fn jet_error(headers: &HeaderMap) -> Option<JetErr> {
     JetErr::from_code(headers.get("jet-error")?.to_str().ok()?.parse().ok()?)
 }
-
-/// Marks, among the extensions of a response, the answer to a call that panicked.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Panicked;
 
 /// Which call it was, for log lines that are written in its midst at a level at which it has no span:
 ///

@@ -10,7 +10,6 @@
 //! that whoever is slow holds up nobody.
 
 mod greeting;
-mod in_flight;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -21,25 +20,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::config::Config;
 use crate::domain::limits::{
-    ACCEPT_PAUSE_MS, GOODBYE_SECONDS_MAX, HEADERS_BYTES_MAX, HTTP_FRAME_BYTES_MAX,
-    KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, LOCAL_ERROR_RESETS_MAX,
+    ACCEPT_PAUSE_MS, DRAIN_PREFACE_MS_MAX, HEADERS_BYTES_MAX, HTTP_FRAME_BYTES_MAX,
+    KEEPALIVE_INTERVAL_SECONDS, KEEPALIVE_TIMEOUT_SECONDS, LISTEN_BACKLOG, LOCAL_ERROR_RESETS_MAX,
     PENDING_ACCEPT_RESETS_MAX, REFUSING_SAID_EVERY_SECONDS, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::rpc::layers::{Calls, WaitingRoom};
 use crate::server::connection::greeting::{Greeted, greet};
-use crate::server::connection::in_flight::InFlight;
 use crate::server::connection::tally::Place;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::tls::Tls;
@@ -55,7 +54,8 @@ pub(super) struct Admitted {
     _place: Place,
 }
 
-/// Accepts connections and hands them to workers, until told to end.
+/// Accepts connections and hands them to workers, until told to end. Whoever has connected by then is served,
+/// and told to go on elsewhere.
 pub(super) async fn accept(
     listeners: &[Listener],
     workers: &Workers,
@@ -65,11 +65,24 @@ pub(super) async fn accept(
 ) {
     let (failing, refusing) = (Seldom(None), Seldom(None));
     let door = |listener| Door { listener, workers, most, tally, failing, refusing };
-    let accepting = join_all(listeners.iter().map(|listener| door(listener).open()));
-    tokio::select! {
-        biased;
-        () = end => {}
-        _ = accepting => {}
+    {
+        let accepting = join_all(listeners.iter().map(|listener| door(listener).open()));
+        tokio::select! {
+            biased;
+            () = end => {}
+            _ = accepting => {}
+        }
+    }
+    // Lets the system say who is there.
+    tokio::task::yield_now().await;
+    for listener in listeners {
+        let mut door = door(listener);
+        for _ in 0..LISTEN_BACKLOG {
+            let Some(Ok(accepted)) = listener.accept().now_or_never() else {
+                break;
+            };
+            door.admit(accepted).await;
+        }
     }
 }
 
@@ -96,7 +109,7 @@ impl Door<'_> {
                         tracing::warn!(%error, "connections cannot be accepted");
                     }
                     // Out of file descriptors: accepting again at once would only spin.
-                    tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                    sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                 }
             }
         }
@@ -169,7 +182,12 @@ impl Serving {
         let Admitted { accepted: Accepted { stream, from }, _place } = admitted;
         let tls = self.tls.clone();
         let greeting = greet(stream, tls.as_deref());
-        if let Err(ended) = self.attend(greeting, drain).await {
+        let over = over(drain.clone());
+        let ended = tokio::select! {
+            ended = self.attend(greeting, drain) => ended,
+            () = over => Ok(()),
+        };
+        if let Err(ended) = ended {
             // Peers come and go as they please, and scanners come often: only somebody who debugs wants to know.
             let error: &dyn std::error::Error = &ended;
             tracing::debug!(peer = %from, error, "a connection ended badly");
@@ -187,7 +205,10 @@ impl Serving {
             greeted = tokio::time::timeout(self.silence, greeting) => {
                 greeted.unwrap_or(Err(Unheard::Silent(self.silence)))
             }
-            () = drained(&mut drain) => return Ok(()),
+            // What is on its way may still arrive.
+            () = drained(&mut drain).then(|()| sleep(Duration::from_millis(DRAIN_PREFACE_MS_MAX))) => {
+                return Ok(());
+            }
         };
         match greeted {
             Ok(greeted) => self.speak(greeted, drain).await.map_err(Ended::Broken),
@@ -205,23 +226,25 @@ impl Serving {
         mut drain: watch::Receiver<bool>,
     ) -> Result<(), hyper::Error> {
         let room = WaitingRoom::new();
+        let calls = room.clone();
         let services = self.services.map_request(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(room.clone());
             request.extensions_mut().insert(peer.clone());
             request
         });
-        let in_flight = InFlight::default();
         let service = TowerToHyperService::new(services);
-        let connection = http2(in_flight.clone()).serve_connection(TokioIo::new(stream), service);
+        let connection = http2().serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
             ended = &mut connection => return ended,
-            () = drained(&mut drain) => connection.as_mut().graceful_shutdown(),
+            () = drained(&mut drain).then(|()| calls.quiet()) => {
+                connection.as_mut().graceful_shutdown();
+            }
         }
         tokio::select! {
             ended = connection => ended,
             // hyper waits until its peer has acknowledged the end, and a dead one never does.
-            () = forgotten(&in_flight) => Ok(()),
+            () = calls.deserted() => Ok(()),
         }
     }
 }
@@ -236,8 +259,8 @@ enum Ended {
 }
 
 /// HTTP/2 with every bound said, whatever the defaults of hyper are or come to be.
-fn http2(in_flight: InFlight) -> http2::Builder<InFlight> {
-    let mut builder = http2::Builder::new(in_flight);
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
@@ -250,16 +273,9 @@ fn http2(in_flight: InFlight) -> http2::Builder<InFlight> {
     builder
 }
 
-/// Waits until there has been no call for as long as a peer may take to say goodbye.
-async fn forgotten(in_flight: &InFlight) {
-    loop {
-        in_flight.none().await;
-        let begun = in_flight.begun();
-        tokio::time::sleep(Duration::from_secs(GOODBYE_SECONDS_MAX)).await;
-        if in_flight.begun() == begun {
-            return;
-        }
-    }
+/// Waits until the drain is over: whoever is still there is cut off, on whichever thread.
+async fn over(mut drain: watch::Receiver<bool>) {
+    while drain.changed().await.is_ok() {}
 }
 
 /// Waits until the server drains; a server that is gone drains too.

@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::{Config, Mistakes};
 use crate::engine::{Engine, Environment};
+use crate::rpc::layers::Panics;
 use crate::rpc::telemetry::Observer;
 use crate::server::connection::Tally;
 use crate::server::metrics::engine::EngineTally;
@@ -34,6 +35,8 @@ use crate::telemetry::traces::Traces;
 pub(super) struct Metrics {
     /// Calls.
     pub(super) observer: Observer,
+    /// Handlers that broke.
+    pub(super) panics: Panics,
     /// What owners do.
     pub(super) owners: Arc<EngineTally>,
     /// Connections.
@@ -69,6 +72,7 @@ impl Metrics {
     fn new(observer: Observer, tls: Option<Arc<Tls>>) -> Self {
         Self {
             observer,
+            panics: Panics::default(),
             owners: Arc::default(),
             connections: Arc::default(),
             tls,

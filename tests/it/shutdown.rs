@@ -9,10 +9,12 @@ use jet_session::domain::jet_err::JetErr;
 use jet_session::proto::api as pb;
 use jet_session::server::{self, Ending, Orders, ServerError};
 use prost::Message;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::support::call::{Call, on_session, on_sessions_of, path};
 use crate::support::raw::{Raw, RawCall, framed};
@@ -173,7 +175,7 @@ async fn a_peer_that_never_said_a_word_keeps_nobody_waiting() {
 
 #[tokio::test]
 async fn an_open_watch_of_health_does_not_spoil_the_end() {
-    let mut server = TestServer::start_with(|config| config.drain = SHORT).await;
+    let mut server = TestServer::start_with(|config| config.drain = FOR_EVER).await;
     let request = HealthCheckRequest { service: String::new() };
     let mut health = server.health().watch(request).await.unwrap().into_inner();
     health.message().await.unwrap();
@@ -181,6 +183,36 @@ async fn an_open_watch_of_health_does_not_spoil_the_end() {
     server.order_to_end().await;
 
     assert_eq!(server.ending().await, Ending::Graceful);
+}
+
+#[tokio::test]
+async fn an_open_question_about_the_api_does_not_spoil_the_end() {
+    let mut server = TestServer::start_with(|config| config.drain = FOR_EVER).await;
+    let (_more, questions) = tokio::sync::mpsc::channel(1);
+    let mut reflection = ServerReflectionClient::new(server.channel());
+    let questions = tokio_stream::wrappers::ReceiverStream::new(questions);
+    let answers = reflection.server_reflection_info(questions).await;
+    let mut answers = answers.unwrap().into_inner();
+
+    server.order_to_end().await;
+
+    assert!(within("the end of the stream", answers.message()).await.unwrap().is_none());
+    assert_eq!(server.ending().await, Ending::Graceful);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_frozen_and_waits_for_nothing_keeps_nobody_for_long() {
+    let mut server = TestServer::start_with(|config| config.drain = FOR_EVER).await;
+    let mut frozen = TcpStream::connect(server.address()).await.unwrap();
+    // It speaks HTTP/2, and then reads nothing, so it answers nothing.
+    frozen.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    frozen.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    Raw::connect(server.address()).await.settle().await;
+
+    server.order_to_end().await;
+
+    assert_eq!(server.ending().await, Ending::Graceful);
+    drop(frozen);
 }
 
 #[tokio::test]

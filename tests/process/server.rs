@@ -49,8 +49,7 @@ pub(crate) struct RealServer {
     address: SocketAddr,
     child: Running,
     log: PathBuf,
-    /// Kept, so that what it prints has somewhere to go.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 /// A process that does not outlive its owner.
@@ -59,10 +58,16 @@ struct Running(Option<Child>);
 impl Starting {
     /// Starts a server on this directory; what it logs is added to the file.
     pub(crate) fn spawn(data: &Path, log: &Path) -> Self {
+        Self::spawn_with(data, log, &["--listen", "127.0.0.1:0"])
+    }
+
+    /// The same, told where to listen and more.
+    pub(crate) fn spawn_with(data: &Path, log: &Path, arguments: &[&str]) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("a log");
         let child = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
+            .args(["serve", "--log-format", "json", "--data-dir"])
             .arg(data)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(file)
             .spawn()
@@ -93,7 +98,7 @@ impl Starting {
         let Some(Ok(address)) = address else {
             panic!("the first line is {line:?}; the log ends with\n{}", end_of(&self.log));
         };
-        RealServer { address, child: self.child, log: self.log, _stdout: stdout }
+        RealServer { address, child: self.child, log: self.log, stdout }
     }
 }
 
@@ -104,6 +109,13 @@ impl RealServer {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The next line that it prints once it listens.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("stdout can be read");
+        line
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -2,10 +2,12 @@
 //! real time: nothing here depends on how long anything takes.
 
 use crate::domain::id::Revision;
+use crate::domain::limits::HISTORY_READ_BYTES;
 use crate::engine::sessions::{SessionWatch, Watched};
 use crate::store::log::disk::RealDisk;
 use crate::store::log::{LogStore, Work};
 
+use super::held::HeldStore;
 use super::*;
 
 /// A server on a log whose rings may keep next to nothing.
@@ -18,6 +20,10 @@ impl Logged {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = LogStore::new(RealDisk, dir.path(), Work::Pool);
+        Self::on(store, dir).await
+    }
+
+    async fn on(store: impl Store, dir: tempfile::TempDir) -> Self {
         let settings = Settings { max_instances: 1, max_sessions: 100_000 };
         let environment = Arc::<TestEnvironment>::default();
         let engine = Engine::start(store, environment, settings).await.unwrap();
@@ -120,4 +126,41 @@ async fn a_snapshot_that_takes_long_goes_on_in_the_log() {
     let end = soon(watch.next()).await.unwrap().unwrap();
     assert_eq!(end, Watched::UpTo(Revision::new(2_000)));
     assert!(events(&mut watch, 2_000).await.into_iter().eq(2_001..=4_000));
+}
+
+/// Sessions that begin in one frame of the log, and what each takes of it at least.
+const BATCH: usize = 512;
+const BEGUN_BYTES_MIN: usize = 16;
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_reads_the_log_is_not_told_what_is_not_committed_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = HeldStore::new(dir.path());
+    let server = Logged::on(store.clone(), dir).await;
+    // More of the log than is read at a time, so that its end is read while the commit is held up.
+    let batches = HISTORY_READ_BYTES / BEGUN_BYTES_MIN / BATCH;
+    for _ in 0..batches {
+        server.begin(BATCH).await;
+    }
+    let before = u64::try_from(batches * BATCH).unwrap();
+    let mut watch = soon(server.watch(1)).await;
+    assert_eq!(events(&mut watch, 1).await, [1]);
+    let gate = store.hold();
+    let mut begun = Box::pin(server.begin(1));
+    assert!((&mut begun).now_or_never().is_none());
+    soon(gate.reached()).await;
+
+    assert!(events(&mut watch, batches * BATCH - 1).await.into_iter().eq(2..=before));
+    // All that can happen does before the clock of the test moves.
+    let silence = Duration::from_secs(1);
+    let early = tokio::time::timeout(silence, watch.next()).await;
+    assert!(early.is_err(), "nobody knows yet whether it is safe: {early:?}");
+
+    gate.open();
+    soon(begun).await;
+    assert_eq!(events(&mut watch, 1).await, [before + 1]);
+    let again = tokio::time::timeout(silence, watch.next()).await;
+    assert!(again.is_err(), "it was told once: {again:?}");
+    server.begin(1).await;
+    assert_eq!(events(&mut watch, 1).await, [before + 2]);
 }

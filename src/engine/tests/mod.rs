@@ -18,12 +18,14 @@
 //! - [`waiting`]: calls that wait
 //! - [`watching`], [`sessions`]: what those are told who watch instances, and sessions
 //! - [`history`]: watches that go on in the log
+//! - [`held`]: the log, which can be held between a write and its answer
 
 mod backups;
 mod batches;
 mod callers;
 mod existence;
 mod failure;
+mod held;
 mod history;
 mod leases;
 mod lifecycle;

@@ -55,7 +55,7 @@ pub(super) enum Fate {
 pub(super) struct Gate(Arc<(Semaphore, Semaphore)>);
 
 impl Gate {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new((Semaphore::new(0), Semaphore::new(0))))
     }
 
@@ -69,7 +69,7 @@ impl Gate {
         self.0.1.add_permits(1);
     }
 
-    async fn pass(&self) {
+    pub(super) async fn pass(&self) {
         self.0.0.add_permits(1);
         self.0.1.acquire().await.unwrap().forget();
     }

@@ -74,7 +74,6 @@ pub struct CallTally {
     methods: Vec<MethodTally>,
     /// By the place in [`JetErr::ALL`].
     refusals: Vec<AtomicU64>,
-    panics: AtomicU64,
 }
 
 /// All calls of a method.
@@ -119,7 +118,6 @@ impl CallTally {
         Self {
             methods: METHODS.iter().map(Some).chain([None]).map(method).collect(),
             refusals: JetErr::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            panics: AtomicU64::new(0),
         }
     }
 
@@ -147,10 +145,6 @@ impl CallTally {
         }
     }
 
-    pub(super) fn panicked(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Nothing is looked up: a method knows its place.
     fn of(&self, method: Option<&Method>) -> &MethodTally {
         &self.methods[method.map_or(METHODS.len(), |method| method.index)]
@@ -173,11 +167,6 @@ impl CallTally {
     pub fn refusals(&self) -> impl Iterator<Item = (JetErr, u64)> {
         let counts = self.refusals.iter().map(|count| count.load(Ordering::Relaxed));
         JetErr::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0)
-    }
-
-    /// How often a handler panicked.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
     }
 }
 

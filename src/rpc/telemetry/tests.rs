@@ -14,7 +14,7 @@ use tracing::{Event, Metadata, Subscriber};
 use super::*;
 use crate::domain::id::Uid;
 use crate::domain::time::Timestamp;
-use crate::rpc::layers::CallLayer;
+use crate::rpc::layers::{CallLayer, Panics};
 use crate::rpc::telemetry::tally::MethodCalls;
 
 const SET: &str = "/jet.session.v1.SessionService/SetSessionContext";
@@ -184,7 +184,8 @@ async fn a_panic_is_counted_and_its_line_says_which_call_it_was() {
         }
         Ok(Response::new(Body::empty()))
     });
-    let service = CallLayer(observer.clone()).layer(breaking);
+    let panics = Panics::default();
+    let service = CallLayer::new(panics.clone(), observer.clone()).layer(breaking);
     let mut request = request();
     let headers = request.headers_mut();
     headers.insert("x-request-id", http::HeaderValue::from_static("a-request"));
@@ -194,7 +195,7 @@ async fn a_panic_is_counted_and_its_line_says_which_call_it_was() {
     let Ok(response) = service.oneshot(request).await;
 
     assert_eq!(status_code(response.headers()), Some(13));
-    assert_eq!(observer.tally().panics(), 1);
+    assert_eq!(panics.count(), 1);
     assert_eq!(ends(&observer).0, [("Internal", 1)]);
     let fields = last.0.lock().unwrap().clone();
     let field = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| &**value);

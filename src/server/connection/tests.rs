@@ -12,9 +12,11 @@ use tower::Layer;
 
 use super::*;
 use crate::domain::id::Principal;
-use crate::domain::limits::SILENCE_SECONDS_MAX;
+use crate::domain::limits::{
+    DRAIN_PREFACE_MS_MAX, DRAIN_QUIET_MS, DRAIN_SILENCE_SECONDS_MAX, SILENCE_SECONDS_MAX,
+};
 use crate::rpc::access::Peer;
-use crate::rpc::layers::CallLayer;
+use crate::rpc::layers::{CallLayer, Panics};
 use crate::rpc::telemetry::Observer;
 use crate::server::environment::System;
 use frames::{Frame, beginning, next, next_of, send};
@@ -23,7 +25,9 @@ use frames::{Frame, beginning, next, next_of, send};
 const MOMENT: Duration = Duration::from_millis(1);
 
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS_MAX);
-const GOODBYE: Duration = Duration::from_secs(GOODBYE_SECONDS_MAX);
+/// A quiet moment, and as long as a peer may take to answer a goodbye.
+const GOODBYE: Duration =
+    Duration::from_millis(DRAIN_QUIET_MS + 1_000 * DRAIN_SILENCE_SECONDS_MAX);
 
 /// A call that ends when somebody ends it.
 const ENDLESS: &str = "/grpc.health.v1.Health/Watch";
@@ -39,7 +43,7 @@ struct Connection {
 fn serving(routes: Routes, tally: Arc<Tally>) -> Serving {
     let config = Config::new(([127, 0, 0, 1], 0).into());
     let observer = Observer::new(Arc::new(System::new()), None);
-    Serving::new(&config, CallLayer(observer).layer(routes.prepare()), None, tally)
+    Serving::new(&config, CallLayer::new(Panics::default(), observer).layer(routes.prepare()), None, tally)
 }
 
 impl Connection {
@@ -156,7 +160,7 @@ async fn a_peer_that_has_not_begun_keeps_no_drain_waiting() {
 
     connection.drain.send_replace(true);
 
-    timeout(MOMENT, &mut connection.served).await.unwrap().unwrap().unwrap();
+    connection.ends_after(Duration::from_millis(DRAIN_PREFACE_MS_MAX)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

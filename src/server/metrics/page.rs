@@ -181,7 +181,7 @@ impl Collector for Calls {
             refusals,
         )?;
 
-        let panics = tally.panics() + self.0.owners.panics();
+        let panics = self.0.panics.count() + self.0.owners.panics();
         families.counter("jet_panics", "Invariants of its own that the program broke", one(panics))
     }
 }
