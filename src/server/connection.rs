@@ -80,15 +80,16 @@ pub(super) async fn serve(
     services: Calls<Routes>,
     drain: watch::Receiver<bool>,
 ) {
-    let ended = match accepted {
-        Accepted::Tcp(stream) => match TcpStream::from_std(stream) {
-            Ok(stream) => begin(stream, services, drain).await,
-            Err(error) => Err(error.into()),
-        },
-        Accepted::Unix(stream) => match UnixStream::from_std(stream) {
-            Ok(stream) => begin(stream, services, drain).await,
-            Err(error) => Err(error.into()),
-        },
+    let over = over(drain.clone());
+    let served = async {
+        match accepted {
+            Accepted::Tcp(stream) => begin(TcpStream::from_std(stream)?, services, drain).await,
+            Accepted::Unix(stream) => begin(UnixStream::from_std(stream)?, services, drain).await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = served => ended,
+        () = over => Ok(()),
     };
     if let Err(error) = ended {
         // Peers come and go as they please; only somebody who debugs wants to know.
@@ -144,6 +145,11 @@ async fn begin(
         }
     }
     Ok(())
+}
+
+/// Waits until the drain is over: whoever is still there is cut off, on whichever thread.
+async fn over(mut drain: watch::Receiver<bool>) {
+    while drain.changed().await.is_ok() {}
 }
 
 /// Waits until the server drains; a server that is gone drains too.
