@@ -7,9 +7,12 @@
 //! Must never: read a file, a socket or the environment. What was found there is an argument.
 
 mod key;
+mod policy;
 mod print;
 mod read;
 mod sources;
+mod tables;
+mod tokens;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,8 +26,10 @@ use crate::domain::limits::{
 };
 
 pub use key::{DATA_DIR, KEYS, Key, Kind, PREFIX, Takes};
+pub use policy::policy;
 pub use read::{Loaded, Mistakes, Setting};
 pub use sources::{File, Mistake, Source, Sources};
+pub use tokens::{Entry, token_principal, tokens};
 
 /// How a server is to be.
 #[derive(Debug, Clone, PartialEq)]
