@@ -10,6 +10,7 @@
 //!
 //! Each thread runs a single-threaded runtime of its own (docs/adr/0002).
 
+mod access;
 mod connection;
 mod environment;
 mod listener;
@@ -24,9 +25,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use tower::Layer;
 
-use crate::config::{Config, Listen, StoreKind};
+use crate::config::{Config, Listen, Mistakes, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -40,6 +42,7 @@ use crate::proto::api::thread_service_server::ThreadServiceServer;
 use crate::proto::api::{
     error_service_server, instance_service_server, session_service_server, thread_service_server,
 };
+use crate::rpc::access::Guard;
 use crate::rpc::error::Errors;
 use crate::rpc::health;
 use crate::rpc::instance::{AboutUs, Instances};
@@ -81,6 +84,9 @@ pub enum ServerError {
     /// The system gives no threads or timers.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    /// Who may do what cannot be read.
+    #[error("cannot tell who may do what")]
+    Access(#[source] Mistakes),
     /// The data directory cannot be had.
     #[error("cannot use the data directory")]
     Directory(#[source] NotLocked),
@@ -136,8 +142,12 @@ pub fn run(
             StoreKind::Memory => None,
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
+        let guard = access::load(config)
+            .map(Guard::new)
+            .map_err(|wrong| ServerError::Access(Mistakes(wrong)))?;
         let engine = engine(config).await?;
-        let workers = Workers::start(config.threads, services(&engine, log_format(&config.store)))?;
+        let services = services(&engine, guard, log_format(&config.store));
+        let workers = Workers::start(config.threads, services)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
         }
@@ -217,8 +227,9 @@ async fn engine(config: &Config) -> Result<Engine, ServerError> {
 }
 
 /// Everything that answers, as one service.
-fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+fn services(engine: &Engine, guard: Guard, log_format: u32) -> Calls<Routes> {
+    let reporter = HealthReporter::new();
+    let health_service = health::service(reporter.clone(), guard.clone());
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
         instance_service_server::SERVICE_NAME,
@@ -227,17 +238,18 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
     ];
     tokio::spawn(health::report(engine.clone(), reporter, &NAMES));
 
-    let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
+    let sessions = SessionServiceServer::new(Sessions::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let about_us = AboutUs { version: VERSION, commit: COMMIT, log_format };
-    let instances = InstanceServiceServer::new(Instances::new(engine.clone(), about_us))
+    let instances =
+        InstanceServiceServer::new(Instances::new(engine.clone(), guard.clone(), about_us))
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let threads = ThreadServiceServer::new(Threads::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let threads = ThreadServiceServer::new(Threads::new(engine.clone()))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let errors = ErrorServiceServer::new(Errors)
+    let errors = ErrorServiceServer::new(Errors::new(guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     // Either version of reflection tells of both.
@@ -260,7 +272,7 @@ fn services(engine: &Engine, log_format: u32) -> Calls<Routes> {
         .add_service(reflection().build_v1().expect(ours))
         .add_service(reflection().build_v1alpha().expect(ours))
         .prepare();
-    CallLayer.layer(routes)
+    CallLayer::new(guard).layer(routes)
 }
 
 /// The format of the logs that a store writes; 0 if it writes none.

@@ -1,14 +1,67 @@
 //! grpc.health.v1, kept true: the server, each service, each instance, and `liveness`.
 
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::domain::id::InstanceId;
 use crate::domain::lifecycle::Phase;
 use crate::engine::Engine;
 use crate::engine::watch::InstanceChange;
+use crate::rpc::access::{Guard, Standing};
+use crate::rpc::instance::Answers;
 
 /// Always SERVING while the process runs, also while it drains: what a liveness probe asks.
 pub const LIVENESS: &str = "liveness";
+
+/// What the reporter knows, for clients: of an instance only to those who may observe it.
+pub fn service(reporter: HealthReporter, guard: Guard) -> HealthServer<impl Health> {
+    HealthServer::new(Guarded { known: HealthService::from_health_reporter(reporter), guard })
+}
+
+struct Guarded {
+    known: HealthService,
+    guard: Guard,
+}
+
+impl Guarded {
+    /// Sees to it that whoever asks may know; of an instance only as long as that holds.
+    fn admit(&self, request: &Request<HealthCheckRequest>) -> Result<Option<Standing>, Status> {
+        // What is no name of an instance is either of the server, which everybody may know, or unknown.
+        let Ok(instance) = InstanceId::from_name(&request.get_ref().service) else {
+            return Ok(None);
+        };
+        let headers = request.metadata().as_ref();
+        self.guard.observer(headers, request.extensions(), instance).map(Some)
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Guarded {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.admit(&request)?;
+        self.known.check(request).await
+    }
+
+    type WatchStream = Answers<HealthCheckResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let standing = self.admit(&request)?;
+        let statuses = self.known.watch(request).await?;
+        Ok(statuses.map(|statuses| match standing {
+            Some(standing) => Box::pin(standing.over(statuses)) as Self::WatchStream,
+            None => Box::pin(statuses),
+        }))
+    }
+}
 
 /// Keeps the reporter true until the server drains, and then says NOT_SERVING everywhere but for
 /// [`LIVENESS`].

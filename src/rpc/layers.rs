@@ -23,6 +23,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::domain::limits::{OVERTIME_MS_MAX, WAITERS_PER_CONNECTION_MAX};
+use crate::rpc::access::Guard;
 use crate::rpc::status::{self, About, BadField};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -38,7 +39,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(REQUEST_ID)?.to_str().ok()?;
         let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len());
         (fits && id.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(id.into()))
@@ -151,14 +152,23 @@ impl Default for WaitingRoom {
 }
 
 /// Puts [`Calls`] around a service.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CallLayer;
+#[derive(Debug, Clone)]
+pub struct CallLayer {
+    guard: Guard,
+}
+
+impl CallLayer {
+    /// Calls of those whom the guard lets in.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard }
+    }
+}
 
 impl<S> Layer<S> for CallLayer {
     type Service = Calls<S>;
 
     fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner }
+        Calls { inner, guard: self.guard.clone() }
     }
 }
 
@@ -167,6 +177,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Debug, Clone)]
 pub struct Calls<S> {
     inner: S,
+    guard: Guard,
 }
 
 impl<S, B> Service<Request<B>> for Calls<S>
@@ -213,7 +224,12 @@ where
             Some((timeout, overtime.over(over)))
         });
         let about = About { request_id, ..About::default() };
+        let admitted = self.guard.admit(&mut request, &about);
         let call = async move {
+            let acting = match admitted {
+                Ok(acting) => acting,
+                Err(refused) => return Ok(finished(refused.into_http(), uri.path(), &about)),
+            };
             let response = match timer {
                 Err(bad) => status::malformed(vec![bad], &about).into_http(),
                 Ok(Some((timeout, _))) if timeout.is_zero() => {
@@ -230,6 +246,9 @@ where
                     .await
                     .unwrap_or_else(|| status::panicked(&about).into_http()),
             };
+            if let Some(acting) = acting {
+                acting.answered(&response);
+            }
             Ok(finished(response, uri.path(), &about))
         };
         Box::pin(call.instrument(span))
