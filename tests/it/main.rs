@@ -6,6 +6,7 @@
 
 mod support;
 
+mod access;
 mod backups;
 mod bench;
 mod cli;

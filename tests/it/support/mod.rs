@@ -6,6 +6,7 @@
 //! - `call`: any call as bytes, for tables of calls and for bytes that are no message
 //! - `raw`: HTTP/2 by hand, for calls that begin now and go on later
 //! - `front`: a server in front of a real one, which carries pipelines
+//! - `ruled`: servers that tell their callers apart, and clients with a token
 //! - `refusal`: what a refused client is told
 //! - `taking`: taking sessions with all that a client can ask for
 
@@ -14,6 +15,7 @@ pub(crate) mod call;
 pub(crate) mod front;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod ruled;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod taking;
