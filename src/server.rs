@@ -10,6 +10,7 @@
 //!
 //! Each thread runs a single-threaded runtime of its own (docs/adr/0002).
 
+mod access;
 mod check;
 mod connection;
 mod environment;
@@ -47,6 +48,7 @@ use crate::proto::api::thread_service_server::ThreadServiceServer;
 use crate::proto::api::{
     error_service_server, instance_service_server, session_service_server, thread_service_server,
 };
+use crate::rpc::access::{Access, Guard};
 use crate::rpc::ends::EndsWithServer;
 use crate::rpc::error::Errors;
 use crate::rpc::health;
@@ -183,6 +185,8 @@ fn run_with(
         check::files(config).map_err(ServerError::Configuration)?;
         let tls = Tls::load(config).map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
         let tls = tls.map(Arc::new);
+        let guard = access::load(config).map(Guard::new);
+        let guard = guard.map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for place in &config.listen {
             listeners.push(Listener::bind(place).await?);
@@ -201,15 +205,17 @@ fn run_with(
             StoreKind::Log(dir) => Some(DirLock::make(dir).map_err(ServerError::Directory)?),
         };
         let reporter = health::reporter().await;
-        let calls = CallLayer::new(metrics.panics.clone(), metrics.observer.clone());
+        let calls = |guard| CallLayer::new(metrics.panics.clone(), metrics.observer.clone(), guard);
         if let Some(probes) = probes {
             // From now on: what reads a long log is alive.
-            probes.answer(calls.layer(health::alone(&reporter)));
+            let open = Guard::new(Access::Open);
+            probes.answer(calls(open).layer(health::alone(&reporter)));
         }
         let engine = engine(config, system, &metrics).await?;
-        let services = services(&engine, reporter, log_format(&config.store)).await;
+        let services = services(&engine, &guard, reporter, log_format(&config.store)).await;
         let tally = Arc::clone(&metrics.connections);
-        let serving = Serving::new(config, calls.layer(services), tls, Arc::clone(&tally));
+        let services = calls(guard.clone()).layer(services);
+        let serving = Serving::new(config, services, tls.clone(), Arc::clone(&tally));
         let workers = Workers::start(config.threads, serving)?;
         for place in &listening {
             tracing::info!(address = %place, version = VERSION, commit = COMMIT, "serving");
@@ -219,7 +225,12 @@ fn run_with(
         }
         metrics.serves(&engine);
         if let Some(reload) = reload {
-            reload.go_on().map_err(ServerError::Runtime)?;
+            let reload = match tls {
+                Some(tls) => reload.part("tls", move |config| tls.reload(config)),
+                None => reload,
+            };
+            let reload = reload.part("auth", move |config| access::reload(&guard, config));
+            reload.counted(Arc::clone(&metrics.reloads)).go_on().map_err(ServerError::Runtime)?;
         }
         ready(Ready { listening, health: probed, metrics: metrics_at });
         let most = config.max_connections;
@@ -310,8 +321,13 @@ async fn engine(
 }
 
 /// Everything that answers, as one service.
-async fn services(engine: &Engine, reporter: HealthReporter, log_format: u32) -> Routes {
-    let health_service = health::service(&reporter);
+async fn services(
+    engine: &Engine,
+    guard: &Guard,
+    reporter: HealthReporter,
+    log_format: u32,
+) -> Routes {
+    let health_service = health::service(&reporter, guard.clone());
     const NAMES: [&str; 4] = [
         session_service_server::SERVICE_NAME,
         instance_service_server::SERVICE_NAME,
@@ -320,17 +336,18 @@ async fn services(engine: &Engine, reporter: HealthReporter, log_format: u32) ->
     ];
     health::report(engine.clone(), reporter, &NAMES).await;
 
-    let sessions = SessionServiceServer::new(Sessions::new(engine.clone()))
+    let sessions = SessionServiceServer::new(Sessions::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     let about_us = AboutUs { version: VERSION, commit: COMMIT, log_format };
-    let instances = InstanceServiceServer::new(Instances::new(engine.clone(), about_us))
+    let instances =
+        InstanceServiceServer::new(Instances::new(engine.clone(), guard.clone(), about_us))
+            .max_decoding_message_size(REQUEST_BYTES_MAX)
+            .max_encoding_message_size(RESPONSE_BYTES_MAX);
+    let threads = ThreadServiceServer::new(Threads::new(engine.clone(), guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let threads = ThreadServiceServer::new(Threads::new(engine.clone()))
-        .max_decoding_message_size(REQUEST_BYTES_MAX)
-        .max_encoding_message_size(RESPONSE_BYTES_MAX);
-    let errors = ErrorServiceServer::new(Errors)
+    let errors = ErrorServiceServer::new(Errors::new(guard.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX);
     // Either version of reflection tells of both.

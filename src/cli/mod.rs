@@ -30,6 +30,7 @@ mod server_info;
 mod session;
 mod thread;
 mod threads;
+mod token;
 mod usage;
 
 pub use failure::Exit;
@@ -90,6 +91,8 @@ enum Command {
     /// Verify, print or repair a data directory that no server has
     #[command(subcommand)]
     Log(log::Command),
+    /// Draw a bearer token for a client, and its entry for the server's file
+    Token(token::Args),
     /// Explain a JET error, without a server
     Error(error::Args),
     /// Print what the server is, and its limits
@@ -135,6 +138,7 @@ fn definition() -> clap::Command {
                 .mut_subcommands(|command| command.args(not_serving.clone()))
         })
         .mut_subcommand("error", |error| error.args(offline.clone()))
+        .mut_subcommand("token", |token| token.args(offline.clone()))
         .mut_subcommand("log", |log| {
             log.args(offline.clone()).mut_subcommands(|command| command.args(offline.clone()))
         })
@@ -158,6 +162,7 @@ impl CommandLine {
             // It has threads of its own.
             Command::Bench(args) => show(json, |out| args.run(&options, out)),
             Command::Log(command) => show(json, |out| command.run(out)),
+            Command::Token(args) => show(json, |out| args.run(out)),
             Command::Error(args) => show(json, |out| args.run(out)),
             Command::ServerInfo => client(json, async |out| server_info::run(&options, out).await),
             Command::Healthcheck(args) => client(json, async |out| args.run(&options, out).await),

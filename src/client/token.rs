@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::domain::limits::TOKEN_BYTES_MAX;
+use crate::domain::limits::CLIENT_TOKEN_BYTES_MAX;
 
 use super::clock::now;
 use super::error::Error;
@@ -116,7 +116,7 @@ impl TokenFile {
 
 /// Reads a file with nothing but a token in it, and white space around it.
 fn read(path: &Path) -> Result<HeaderValue, String> {
-    let text = bounded(path, TOKEN_BYTES_MAX).map_err(|error| error.to_string())?;
+    let text = bounded(path, CLIENT_TOKEN_BYTES_MAX).map_err(|error| error.to_string())?;
     // The bytes are not repeated: they may be a secret in the wrong form.
     header(str::from_utf8(&text).map_err(|_| "it holds no text".to_owned())?.trim())
 }
@@ -136,8 +136,10 @@ fn header(token: &str) -> Result<HeaderValue, String> {
     if token.is_empty() {
         return Err("there is none".to_owned());
     }
-    if token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("it is at most {TOKEN_BYTES_MAX} visible ASCII characters, no spaces"));
+    if token.len() > CLIENT_TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "it is at most {CLIENT_TOKEN_BYTES_MAX} visible ASCII characters, no spaces"
+        ));
     }
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))
         .map_err(|_| "it is no header".to_owned())?;
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_token_is_refused() {
-        let long = "x".repeat(TOKEN_BYTES_MAX + 1);
+        let long = "x".repeat(CLIENT_TOKEN_BYTES_MAX + 1);
         for bad in ["", "a b", "a\nb", "ä", "\u{7f}", &long] {
             assert!(Source::Text(bad.to_owned()).load().is_err(), "{bad}");
         }
@@ -195,7 +197,7 @@ mod tests {
         let file = dir.path().join("token");
         let load = || Source::File(file.clone()).load();
         assert!(load().unwrap_err().to_string().contains("No such file"));
-        for bad in [&b""[..], b" \n", b"a b", b"\xff", &[b'x'; 2 * TOKEN_BYTES_MAX]] {
+        for bad in [&b""[..], b" \n", b"a b", b"\xff", &[b'x'; 2 * CLIENT_TOKEN_BYTES_MAX]] {
             fs::write(&file, bad).unwrap();
             assert!(load().is_err(), "{bad:?}");
         }

@@ -15,10 +15,13 @@ mod environment;
 mod file;
 mod key;
 mod keys;
+mod policy;
 mod print;
 mod read;
 mod reference;
 mod sources;
+mod tables;
+mod tokens;
 mod value;
 mod words;
 
@@ -38,9 +41,12 @@ use crate::domain::limits::{
 
 pub use key::{CONFIG_VARIABLE, Key, Kind, PREFIX, Takes};
 pub use keys::{DATA_DIR, KEYS};
+pub use policy::policy;
 pub use read::Loaded;
 pub use reference::markdown;
 pub use sources::{File, Mistake, Mistakes, Source, Sources};
+pub use tables::Document;
+pub use tokens::{Entry, token_principal, tokens};
 
 /// How a server is to be.
 #[derive(Debug, Clone, PartialEq)]

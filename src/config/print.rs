@@ -57,6 +57,8 @@ impl Config {
             tls,
             auth: Auth { tokens, policy },
             otlp,
+            // No setting.
+            silence: _,
         } = self;
         let mut values = BTreeMap::new();
         let mut say = |name, value| {

@@ -12,8 +12,8 @@ use crate::config::key::Key;
 use crate::config::sources::{Gathered, Mistakes, Said, Source, Sources};
 use crate::config::value::{self, Rule};
 use crate::config::words::{CLIENT_AUTHS, LOG_FORMATS, LOG_LEVELS, StoreWord, TLS_VERSIONS};
-use crate::domain::limits::SILENCE_SECONDS_MAX;
 use crate::config::{Auth, Clients, Config, KEYS, Listen, Log, Otlp, Secret, StoreKind, Tls};
+use crate::domain::limits::SILENCE_SECONDS_MAX;
 
 /// A configuration, and who said what of it.
 #[derive(Debug, Clone)]

@@ -182,11 +182,20 @@ impl fmt::Display for ThreadId {
 pub struct Principal(Arc<str>);
 
 impl Principal {
+    /// The name of those who have proved none.
+    pub const ANONYMOUS: &str = "anonymous";
+
     /// Everybody, where no authentication is configured.
     pub fn anonymous() -> Self {
         // One for all, so that asking for it costs no memory and comparing two of it a glance.
-        static ANONYMOUS: LazyLock<Principal> = LazyLock::new(|| Principal::new("anonymous"));
+        static ANONYMOUS: LazyLock<Principal> =
+            LazyLock::new(|| Principal::new(Principal::ANONYMOUS));
         ANONYMOUS.clone()
+    }
+
+    /// Whether nothing is known of them.
+    pub fn is_anonymous(&self) -> bool {
+        *self.0 == *Self::ANONYMOUS
     }
 
     /// The identity with this name, as authentication found it.

@@ -26,6 +26,24 @@ pub const REASON_BYTES_MAX: usize = 256;
 /// authenticates sees to it.
 pub const PRINCIPAL_BYTES_MAX: usize = 256;
 
+/// Rules of a policy. Each call goes through all of them: a thousand with a pattern or two take some ten
+/// microseconds.
+pub const POLICY_RULES_MAX: usize = 1_024;
+
+/// Patterns of principals, or of instances, of one rule; whoever needs more has a name for them that they
+/// begin with.
+pub const RULE_PATTERNS_MAX: usize = 64;
+
+/// Bearer tokens of a server: some 400 bytes each with the longest names.
+pub const TOKENS_MAX: usize = 10_000;
+
+/// Longest bearer token that is looked at, in bytes. One of ours has 43; those that carry claims are not for
+/// us.
+pub const TOKEN_BYTES_MAX: usize = 512;
+
+/// Largest file of tokens or rules, in bytes: ten thousand tokens with the longest names fit.
+pub const AUTH_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Longest `request_id` in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -288,7 +306,7 @@ pub const LAZY_SYNC_MS_MAX: u64 = 100;
 pub const REGISTRAR_QUEUE_MAX: usize = 64;
 
 /// A bearer token that a client shows, in bytes: half of the headers that HTTP/2 servers commonly take.
-pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub const CLIENT_TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// A file with certificates or a key that a client reads, in bytes: the authorities of a whole system are
 /// a quarter of it.

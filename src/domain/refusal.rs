@@ -8,11 +8,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::domain::call::{QueueLimit, Stamp};
-use crate::domain::id::{Owner, Revision, SessionId};
+use crate::domain::id::{Owner, Principal, Revision, SessionId, ThreadId};
 use crate::domain::instance::Instance;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Phase;
-use crate::domain::session::{Binding, Lost};
+use crate::domain::session::{Binding, HowLost, Lost};
+use crate::domain::time::Timestamp;
 
 /// A call was decided, the answer is no, and nothing changed.
 pub trait Refusal {
@@ -35,7 +36,7 @@ pub struct Facts {
     /// What is wrong, where JET has no word for it.
     pub ours: Option<Ours>,
     /// How the caller lost the session that it held last.
-    pub lost: Option<Lost>,
+    pub lost: Option<Losing>,
     /// How many calls wait for the session or the pool.
     pub queue_length: Option<usize>,
     /// How many sessions the pool has.
@@ -54,6 +55,42 @@ pub struct Facts {
     pub watch: WatchFacts,
     /// Whether the same call can succeed soon without anybody's doing.
     pub retry: Retry,
+}
+
+impl Facts {
+    /// The facts as somebody may know them who sees only some principals: who the others are, and what
+    /// their threads are called, is left out. All else stays, so that the answer is of the same use.
+    #[must_use]
+    pub fn seen_by(mut self, sees: impl Fn(&Principal) -> bool) -> Self {
+        if let Some(holder) = &mut self.holder {
+            holder.owner = holder.owner.take().filter(|owner| sees(owner.principal()));
+        }
+        if let Some(lost) = &mut self.lost {
+            lost.by = lost.by.take().filter(&sees);
+        }
+        self
+    }
+}
+
+/// How a thread lost a session, as told to the one who had declared it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Losing {
+    /// The thread.
+    pub thread: ThreadId,
+    /// How.
+    pub how: HowLost,
+    /// On whose behalf; nothing where whoever asks may not know.
+    pub by: Option<Principal>,
+    /// When.
+    pub time: Timestamp,
+}
+
+impl From<&Lost> for Losing {
+    fn from(lost: &Lost) -> Self {
+        let Lost { owner, how, by, time, .. } = lost;
+        let (thread, by) = (owner.thread().clone(), Some(by.clone()));
+        Self { thread, how: how.clone(), by, time: *time }
+    }
 }
 
 /// Where a watch of sessions can begin or go on.
@@ -143,8 +180,8 @@ impl Cause {
 /// Who holds a session, as told to somebody who wanted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// The thread that set the context.
-    pub owner: Owner,
+    /// The thread that set the context; nothing where whoever asks may not know.
+    pub owner: Option<Owner>,
     /// The fencing token it was given.
     pub token: Revision,
     /// How long it has been holding the session.
@@ -157,11 +194,16 @@ impl Holder {
     /// The holder of this binding of an instance, at this moment.
     pub fn of(binding: &Binding, instance: &Instance, stamp: &Stamp) -> Self {
         Self {
-            owner: binding.owner.clone(),
+            owner: Some(binding.owner.clone()),
             token: binding.token,
             held_for: stamp.now.since(binding.since),
             lease_remaining: instance.lease(binding, stamp.served).map(|lease| lease.remaining),
         }
+    }
+
+    /// The name of its thread, if that may be known.
+    pub fn thread(&self) -> Option<&str> {
+        self.owner.as_ref().map(|owner| owner.thread().as_str())
     }
 }
 

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
+use crate::domain::access::Scope;
 use crate::domain::call::{Call, Refused};
 use crate::domain::id::{InstanceId, Labels, Revision, Uid};
 use crate::domain::instance::{Durability, InstanceRecord, Resting};
@@ -264,12 +265,18 @@ impl Engine {
         Ok(self.handle(id)?.view.borrow().clone())
     }
 
-    /// Up to `count` instances after `after`, in the order of their names.
-    pub fn instances(&self, after: Option<&InstanceId>, count: usize) -> Vec<InstanceView> {
+    /// Up to `count` instances of the scope after `after`, in the order of their names.
+    pub fn instances(
+        &self,
+        scope: &Scope,
+        after: Option<&InstanceId>,
+        count: usize,
+    ) -> Vec<InstanceView> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
         instances
             .range((from, Bound::Unbounded))
+            .filter(|(id, _)| scope.holds(id))
             .take(count)
             .map(|(_, handle)| handle.view.borrow().clone())
             .collect()

@@ -2,7 +2,8 @@
 //!
 //! Every instance that is ready or stopped is asked, many at a time, and the answers are put together as
 //! they come. What one that is neither would say does not count: nothing is held there that could be
-//! lost, and no lease ends there.
+//! lost, and no lease ends there. Whoever asks says in which scope: of the others nothing is touched and
+//! nothing told.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 
+use crate::domain::access::Scope;
 use crate::domain::call::Refused;
 use crate::domain::call::thread::{
     EndThreads, Ending, GetThread, KeepAlive, Kept, ListThreads, ThreadView, losses_told,
@@ -113,6 +115,7 @@ impl Engine {
     pub async fn keep_threads_alive(
         &self,
         by: &Principal,
+        scope: &Scope,
         call: &KeepAlive,
     ) -> Result<Vec<KeptThread>, Unanswered<Refused<Infallible>>> {
         let unheld = |thread: &ThreadId| KeptThread {
@@ -133,7 +136,7 @@ impl Engine {
             }
             keep_short(&mut threads);
         };
-        self.everywhere(ask, add).await?;
+        self.everywhere(scope, ask, add).await?;
         Ok(threads)
     }
 
@@ -141,6 +144,7 @@ impl Engine {
     pub async fn thread(
         &self,
         by: &Principal,
+        scope: &Scope,
         thread: &ThreadId,
     ) -> Result<Everywhere, Unanswered<Refused<Infallible>>> {
         let mut found = Everywhere::unknown(Owner::new(by.clone(), thread.clone()));
@@ -148,7 +152,7 @@ impl Engine {
             let (asker, call) = (Asker::once(by.clone()), GetThread { thread: thread.clone() });
             async move { engine.ask(&id, asker, call).await }
         };
-        self.everywhere(ask, |id, view| found.add(id, view)).await?;
+        self.everywhere(scope, ask, |id, view| found.add(id, view)).await?;
         Ok(found)
     }
 
@@ -157,6 +161,7 @@ impl Engine {
     pub async fn threads(
         &self,
         by: &Principal,
+        scope: &Scope,
         after: Option<Owner>,
         count: usize,
     ) -> Result<ThreadPage, Unanswered<Refused<Infallible>>> {
@@ -167,7 +172,7 @@ impl Engine {
                 (Asker::once(by.clone()), ListThreads { after: after.clone(), count });
             async move { engine.ask(&id, asker, call).await }
         };
-        self.everywhere(ask, |id, views| found.add(id, views)).await?;
+        self.everywhere(scope, ask, |id, views| found.add(id, views)).await?;
         let Found { threads, whole_until: next_after, .. } = found;
         Ok(ThreadPage { threads: threads.into_values().collect(), next_after })
     }
@@ -176,6 +181,7 @@ impl Engine {
     pub async fn end_threads(
         &self,
         by: &Principal,
+        scope: &Scope,
         threads: &[ThreadId],
     ) -> Result<(), Unanswered<Refused<Infallible>>> {
         let ask = |engine: Self, id| {
@@ -186,20 +192,21 @@ impl Engine {
                 Ok(())
             }
         };
-        self.everywhere(ask, |_, ()| {}).await
+        self.everywhere(scope, ask, |_, ()| {}).await
     }
 
-    /// Asks every instance that is ready or stopped, and adds up what they answer. All are asked, also if
+    /// Asks every instance of the scope that is ready or stopped, and adds up what they answer. All are asked, also if
     /// one of them refuses.
     async fn everywhere<T, R, F>(
         &self,
+        scope: &Scope,
         ask: impl Fn(Self, InstanceId) -> F,
         mut add: impl FnMut(&InstanceId, T),
     ) -> Result<(), Unanswered<Refused<R>>>
     where
         F: Future<Output = Result<T, Unanswered<Refused<R>>>>,
     {
-        let asked = self.serving().into_iter().map(|id| {
+        let asked = self.serving(scope).into_iter().map(|id| {
             let answer = ask(self.clone(), id.clone());
             async move { (id, answer.await) }
         });
@@ -220,8 +227,8 @@ impl Engine {
         refused
     }
 
-    /// The instances that answer about threads.
-    fn serving(&self) -> Vec<InstanceId> {
+    /// The instances of the scope that answer about threads.
+    fn serving(&self, scope: &Scope) -> Vec<InstanceId> {
         let instances = self.shared.instances.read().unwrap_or_else(PoisonError::into_inner);
         let serving = instances.iter().filter(|(_, handle)| match handle.view.borrow().phase {
             Phase::Ready | Phase::Stopped => true,
@@ -231,7 +238,7 @@ impl Engine {
             | Phase::Terminating
             | Phase::Failed(_) => false,
         });
-        serving.map(|(id, _)| id.clone()).collect()
+        serving.map(|(id, _)| id).filter(|id| scope.holds(id)).cloned().collect()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::engine::backup::Backup;
 use crate::engine::watch::InstanceView;
 use crate::engine::{Engine, Unanswered};
 use crate::proto::api as pb;
+use crate::rpc::access::Guard;
 use crate::rpc::convert::chunk;
 use crate::rpc::status::{self, About};
 use crate::rpc::{OfInstance, answered, parse};
@@ -34,16 +35,23 @@ pub(super) fn chunks(
 
 /// Reads a backup in. Whatever goes wrong, the instance is what it was before its client hears of it.
 pub(super) async fn restore(
+    guard: &Guard,
     engine: &Engine,
     request: Request<Streaming<pb::RestoreInstanceRequest>>,
 ) -> Result<InstanceView, Status> {
     let (metadata, extensions, mut messages) = request.into_parts();
     // A client that says nothing at all has said no name.
     let first = next(engine.drained(), &mut messages, &About::default()).await?.unwrap_or_default();
-    let (OfInstance(id), caller) = parse(Request::from_parts(metadata, extensions, first))?;
+    let first = Request::from_parts(metadata, extensions, first);
+    let (OfInstance(id), caller) = parse(guard, first)?;
+    let mut standing = caller.standing();
     let mut upload = answered(engine.restore(&id).await, &caller.about)?;
     loop {
-        let message = next(engine.drained(), &mut messages, &caller.about).await;
+        let message = tokio::select! {
+            biased;
+            status = standing.ended() => Err(status),
+            message = next(engine.drained(), &mut messages, &caller.about) => message,
+        };
         let read = message.and_then(|message| match message.map(chunk).transpose() {
             Ok(chunk) => Ok(chunk),
             Err(bad) => Err(status::malformed(vec![bad], &caller.about)),

@@ -5,13 +5,23 @@ use tonic::{Request, Response, Status};
 use crate::domain::jet_err::{Category, JetErr};
 use crate::proto::api as pb;
 use crate::proto::api::error_service_server::ErrorService;
+use crate::rpc::access::Guard;
 use crate::rpc::convert::{ErrorListCommand, OneError};
 use crate::rpc::parse;
 use crate::rpc::status::jet_error;
 
 /// The service. The table is part of the program.
-#[derive(Debug, Clone, Copy)]
-pub struct Errors;
+#[derive(Debug, Clone)]
+pub struct Errors {
+    guard: Guard,
+}
+
+impl Errors {
+    /// The service, for those whom the guard lets in.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard }
+    }
+}
 
 #[tonic::async_trait]
 impl ErrorService for Errors {
@@ -19,7 +29,7 @@ impl ErrorService for Errors {
         &self,
         request: Request<pb::GetErrorRequest>,
     ) -> Result<Response<pb::GetErrorResponse>, Status> {
-        let (OneError(jet), _) = parse(request)?;
+        let (OneError(jet), _) = parse(&self.guard, request)?;
         Ok(Response::new(pb::GetErrorResponse { error: Some(jet_error(jet)) }))
     }
 
@@ -27,7 +37,7 @@ impl ErrorService for Errors {
         &self,
         request: Request<pb::ListErrorsRequest>,
     ) -> Result<Response<pb::ListErrorsResponse>, Status> {
-        let (ErrorListCommand { category, after, page }, _) = parse(request)?;
+        let (ErrorListCommand { category, after, page }, _) = parse(&self.guard, request)?;
         let begin = after
             .and_then(|last| JetErr::ALL.iter().position(|jet| *jet == last))
             .map_or(0, |last| last + 1);

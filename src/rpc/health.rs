@@ -1,13 +1,18 @@
 //! grpc.health.v1, kept true: the server, each service, each instance, and `liveness`.
 
 use tonic::service::Routes;
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::domain::id::InstanceId;
 use crate::domain::lifecycle::Phase;
 use crate::engine::Engine;
 use crate::engine::watch::InstanceChange;
+use crate::rpc::access::{Guard, Standing};
+use crate::rpc::instance::Answers;
 
 /// Always SERVING while the process runs, also while it drains: what a liveness probe asks.
 pub const LIVENESS: &str = "liveness";
@@ -20,14 +25,58 @@ pub async fn reporter() -> HealthReporter {
     reporter
 }
 
-/// What the reporter knows, as a service.
-pub fn service(reporter: &HealthReporter) -> HealthServer<HealthService> {
-    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+/// What the reporter knows, where nothing else is served: for probes, which are nobody.
+pub fn alone(reporter: &HealthReporter) -> Routes {
+    let known = HealthService::from_health_reporter(reporter.clone());
+    Routes::new(HealthServer::new(known)).prepare()
 }
 
-/// The same, where nothing else is served.
-pub fn alone(reporter: &HealthReporter) -> Routes {
-    Routes::new(service(reporter)).prepare()
+/// What the reporter knows, for clients: of an instance only to those who may observe it.
+pub fn service(reporter: &HealthReporter, guard: Guard) -> HealthServer<impl Health> {
+    let known = HealthService::from_health_reporter(reporter.clone());
+    HealthServer::new(Guarded { known, guard })
+}
+
+struct Guarded {
+    known: HealthService,
+    guard: Guard,
+}
+
+impl Guarded {
+    /// Sees to it that whoever asks may know; of an instance only as long as that holds.
+    fn admit(&self, request: &Request<HealthCheckRequest>) -> Result<Option<Standing>, Status> {
+        // What is no name of an instance is either of the server, which everybody may know, or unknown.
+        let Ok(instance) = InstanceId::from_name(&request.get_ref().service) else {
+            return Ok(None);
+        };
+        let headers = request.metadata().as_ref();
+        self.guard.observer(headers, request.extensions(), instance).map(Some)
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Guarded {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.admit(&request)?;
+        self.known.check(request).await
+    }
+
+    type WatchStream = Answers<HealthCheckResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let standing = self.admit(&request)?;
+        let statuses = self.known.watch(request).await?;
+        Ok(statuses.map(|statuses| match standing {
+            Some(standing) => Box::pin(standing.over(statuses)) as Self::WatchStream,
+            None => Box::pin(statuses),
+        }))
+    }
 }
 
 /// Says that the server serves, and keeps the reporter true from now on.

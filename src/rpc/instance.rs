@@ -8,12 +8,14 @@ use std::pin::Pin;
 use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::domain::access::Role;
 use crate::domain::id::InstanceId;
 use crate::domain::limits;
 use crate::engine::watch::{InstanceChange, InstanceChanges, InstanceView};
 use crate::engine::{Engine, Unanswered};
 use crate::proto::api as pb;
 use crate::proto::api::instance_service_server::InstanceService;
+use crate::rpc::access::{ChangingScope, Guard};
 use crate::rpc::convert::{
     DeleteCommand, ListInstancesCommand, StopCommand, TerminateCommand, WatchCommand, duration,
     instance,
@@ -26,6 +28,7 @@ use crate::rpc::{OfInstance, answered, backup, parse};
 #[derive(Debug, Clone)]
 pub struct Instances {
     engine: Engine,
+    guard: Guard,
     about_us: AboutUs,
 }
 
@@ -41,9 +44,9 @@ pub struct AboutUs {
 }
 
 impl Instances {
-    /// The service of this engine.
-    pub fn new(engine: Engine, about_us: AboutUs) -> Self {
-        Self { engine, about_us }
+    /// The service of this engine, for those whom the guard lets in.
+    pub fn new(engine: Engine, guard: Guard, about_us: AboutUs) -> Self {
+        Self { engine, guard, about_us }
     }
 
     fn limits(&self) -> pb::Limits {
@@ -92,7 +95,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::CreateInstanceRequest>,
     ) -> Result<Response<pb::CreateInstanceResponse>, Status> {
-        let (wanted, caller) = parse(request)?;
+        let (wanted, caller) = parse(&self.guard, request)?;
         let view = answered(self.engine.create(wanted, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::CreateInstanceResponse { instance: Some(instance(view)) }))
     }
@@ -101,7 +104,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::GetInstanceRequest>,
     ) -> Result<Response<pb::GetInstanceResponse>, Status> {
-        let (OfInstance(id), caller) = parse(request)?;
+        let (OfInstance(id), caller) = parse(&self.guard, request)?;
         let view = answered(self.engine.instance(&id), &caller.about)?;
         Ok(Response::new(pb::GetInstanceResponse { instance: Some(instance(view)) }))
     }
@@ -110,9 +113,9 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::ListInstancesRequest>,
     ) -> Result<Response<pb::ListInstancesResponse>, Status> {
-        let (ListInstancesCommand { after, page }, _) = parse(request)?;
+        let (ListInstancesCommand { after, page }, caller) = parse(&self.guard, request)?;
         // One more than fits tells whether there is a next page.
-        let found = self.engine.instances(after.as_ref(), page.size + 1);
+        let found = self.engine.instances(&caller.scope(), after.as_ref(), page.size + 1);
         let page = page.page(found.into_iter().map(instance), None, |instance| {
             instance.name.trim_start_matches("instances/").to_owned()
         });
@@ -126,7 +129,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::DeleteInstanceRequest>,
     ) -> Result<Response<pb::DeleteInstanceResponse>, Status> {
-        let (DeleteCommand(id), caller) = parse(request)?;
+        let (DeleteCommand(id), caller) = parse(&self.guard, request)?;
         answered(self.engine.delete(id, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::DeleteInstanceResponse {}))
     }
@@ -147,7 +150,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::InitializeInstanceRequest>,
     ) -> Result<Response<pb::InitializeInstanceResponse>, Status> {
-        let (OfInstance(id), caller) = parse(request)?;
+        let (OfInstance(id), caller) = parse(&self.guard, request)?;
         let view = answered(self.engine.initialize(&id, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::InitializeInstanceResponse { instance: Some(instance(view)) }))
     }
@@ -156,7 +159,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::StopInstanceRequest>,
     ) -> Result<Response<pb::StopInstanceResponse>, Status> {
-        let (StopCommand { id, resume }, caller) = parse(request)?;
+        let (StopCommand { id, resume }, caller) = parse(&self.guard, request)?;
         let view = answered(self.engine.stop(&id, resume, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::StopInstanceResponse { instance: Some(instance(view)) }))
     }
@@ -165,7 +168,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<pb::TerminateInstanceRequest>,
     ) -> Result<Response<pb::TerminateInstanceResponse>, Status> {
-        let (TerminateCommand { id, mode }, caller) = parse(request)?;
+        let (TerminateCommand { id, mode }, caller) = parse(&self.guard, request)?;
         let view = answered(self.engine.terminate(&id, mode, caller.asker).await, &caller.about)?;
         Ok(Response::new(pb::TerminateInstanceResponse { instance: Some(instance(view)) }))
     }
@@ -177,9 +180,10 @@ impl InstanceService for Instances {
         request: Request<pb::BackupInstanceRequest>,
     ) -> Result<Response<Self::BackupInstanceStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let (OfInstance(id), caller) = parse(request)?;
+        let (OfInstance(id), caller) = parse(&self.guard, request)?;
         let backup = answered(self.engine.backup(&id).await, &caller.about)?;
-        let chunks = backup::chunks(backup, caller.about.clone());
+        let standing = caller.standing();
+        let chunks = standing.over(backup::chunks(backup, caller.about.clone()));
         Ok(Response::new(until(deadline, chunks, caller.about)))
     }
 
@@ -187,7 +191,7 @@ impl InstanceService for Instances {
         &self,
         request: Request<Streaming<pb::RestoreInstanceRequest>>,
     ) -> Result<Response<pb::RestoreInstanceResponse>, Status> {
-        let view = backup::restore(&self.engine, request).await?;
+        let view = backup::restore(&self.guard, &self.engine, request).await?;
         Ok(Response::new(pb::RestoreInstanceResponse { instance: Some(instance(view)) }))
     }
 
@@ -198,18 +202,21 @@ impl InstanceService for Instances {
         request: Request<pb::WatchInstancesRequest>,
     ) -> Result<Response<Self::WatchInstancesStream>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let (WatchCommand(names), mut caller) = parse(request)?;
+        let (WatchCommand(names), mut caller) = parse(&self.guard, request)?;
         for id in &names {
+            caller.may_also(Role::Observe, id)?;
             caller.about.instance = Some(id.clone());
             answered(self.engine.instance(id), &caller.about)?;
         }
         let about = caller.about.clone();
-        let watch = Watch::new(self.engine.clone(), names, caller.about);
+        let standing = caller.standing().and(Role::Observe, names.clone());
+        let scope = caller.changing_scope();
+        let watch = Watch::new(self.engine.clone(), scope, names, caller.about);
         let views = stream::unfold(watch, |mut watch| async move {
             let item = watch.next().await?;
             Some((item, watch))
         });
-        Ok(Response::new(until(deadline, views, about)))
+        Ok(Response::new(until(deadline, standing.over(views), about)))
     }
 }
 
@@ -231,6 +238,7 @@ pub(super) fn until<T: Send + 'static>(
 /// A watch of instances.
 struct Watch {
     engine: Engine,
+    scope: ChangingScope,
     changes: InstanceChanges,
     names: BTreeSet<InstanceId>,
     about: About,
@@ -238,9 +246,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(engine: Engine, names: BTreeSet<InstanceId>, about: About) -> Self {
+    fn new(
+        engine: Engine,
+        scope: ChangingScope,
+        names: BTreeSet<InstanceId>,
+        about: About,
+    ) -> Self {
         let changes = engine.watch_instances(names.clone());
-        Self { engine, changes, names, about, ended: false }
+        Self { engine, scope, changes, names, about, ended: false }
     }
 
     /// The next message; waits for one. After an error there is none.
@@ -261,8 +274,15 @@ impl Watch {
                     let gone = Unanswered::<std::convert::Infallible>::ShuttingDown;
                     return Err(status::refused(&gone, &self.about));
                 }
+                // What is visible now that was not is told as it is.
+                () = self.scope.changed() => {
+                    self.changes = self.engine.watch_instances(self.names.clone());
+                }
                 change = self.changes.next() => match change {
-                    InstanceChange::Present(view) => return Ok(view),
+                    InstanceChange::Present(view) if self.scope.holds(&view.record.id) => {
+                        return Ok(view);
+                    }
+                    InstanceChange::Present(_) => {}
                     // A watch of all goes on.
                     InstanceChange::Gone(id) if self.names.contains(&id) => {
                         let gone = Unanswered::<std::convert::Infallible>::NoSuchInstance;

@@ -30,6 +30,7 @@ use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::rpc::access::Guard;
 use crate::rpc::layers::answer::Answer;
 use crate::rpc::method::Method;
 use crate::rpc::status::{self, About};
@@ -52,7 +53,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let id = headers.get(REQUEST_ID)?.to_str().ok()?;
         let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len());
         (fits && id.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(id.into()))
@@ -75,13 +76,14 @@ pub struct CallLayer {
     longest: fn(&str) -> Option<Duration>,
     panics: Panics,
     observer: Observer,
+    guard: Guard,
 }
 
 impl CallLayer {
-    /// Calls may take as long as the table of methods says. Panics are counted there, and calls are seen by the
-    /// observer.
-    pub fn new(panics: Panics, observer: Observer) -> Self {
-        Self { longest: deadline::longest, panics, observer }
+    /// Calls may take as long as the table of methods says, and are of those whom the guard lets in. Panics are
+    /// counted there, and calls are seen by the observer.
+    pub fn new(panics: Panics, observer: Observer, guard: Guard) -> Self {
+        Self { longest: deadline::longest, panics, observer, guard }
     }
 }
 
@@ -119,7 +121,7 @@ where
         // The clone that was made ready answers; the fresh one waits for the next call.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
-        let CallLayer { longest, panics, observer } = self.layer.clone();
+        let CallLayer { longest, panics, observer, guard } = self.layer.clone();
 
         let span = tracing::debug_span!(
             "call",
@@ -154,6 +156,7 @@ where
         });
         let logged = LoggedCall::of(request.extensions());
         let about = About { request_id, ..About::default() };
+        let admitted = guard.admit(&mut request, &about);
         let call = async move {
             let mut deadline = None;
             // A handler may also break before it has a future.
@@ -167,7 +170,12 @@ where
                     status::panicked(&about).into_http()
                 }
             };
+            let (acting, refused) = match admitted {
+                Ok(acting) => (acting, None),
+                Err(refused) => (None, Some(refused)),
+            };
             let response = match timer {
+                _ if let Some(refused) = refused => refused.into_http(),
                 Err(bad) => status::malformed(vec![bad], &about).into_http(),
                 Ok(Some((allowed, ..))) if allowed.is_zero() => {
                     status::came_too_late(&about).into_http()
@@ -183,6 +191,9 @@ where
                 }
                 Ok(None) => answered(answer.await),
             };
+            if let Some(acting) = acting {
+                acting.answered(&response);
+            }
             let mut response = finished(response, uri.path(), &about);
             if let Some(id) = &about.request_id {
                 response.headers_mut().insert(REQUEST_ID, id.header());

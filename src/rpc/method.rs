@@ -38,6 +38,8 @@ pub enum Access {
     Somewhere(Role),
     /// Who has this role for the instance that the request names.
     There(Role),
+    /// Who has there the one of these roles that the request takes.
+    ThereAs(Role, Role),
 }
 
 const SESSION: &str = "jet.session.v1.SessionService";
@@ -61,7 +63,7 @@ const ENDLESS: Option<Duration> = None;
 
 /// All methods, by service and name.
 pub static METHODS: [Method; COUNT] = {
-    use Access::{Known, Open, Somewhere, There};
+    use Access::{Known, Open, Somewhere, There, ThereAs};
     use Role::{Admin, Observe, Operate, Use};
     numbered([
         row(HEALTH, "Check", Open, DECIDED),
@@ -88,8 +90,8 @@ pub static METHODS: [Method; COUNT] = {
         row(SESSION, "ClaimSessionContext", There(Use), WAITING),
         row(SESSION, "CommitTransaction", There(Use), DECIDED),
         row(SESSION, "DuplicateSession", There(Use), DECIDED),
-        // With `force` it takes more: rpc/session.rs.
-        row(SESSION, "EndSession", There(Use), DECIDED),
+        // The one, or with `force` the other.
+        row(SESSION, "EndSession", ThereAs(Use, Operate), DECIDED),
         row(SESSION, "ForceResetSessionContext", There(Operate), DECIDED),
         row(SESSION, "GetSession", There(Observe), DECIDED),
         row(SESSION, "ListSessions", There(Observe), DECIDED),

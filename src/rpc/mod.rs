@@ -37,16 +37,21 @@ use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::domain::call::Call;
-use crate::domain::id::{InstanceId, Principal};
+use crate::domain::id::InstanceId;
 use crate::domain::refusal::Refusal;
+use crate::engine::Engine;
 use crate::engine::patience::Patience;
-use crate::engine::{Asker, Engine};
+use crate::rpc::access::{Caller, Guard};
 use crate::rpc::convert::{Addressed, Parse, Parsed, Patient, Reply};
 use crate::rpc::layers::{Deadline, Overtime, WaitingRoom};
 use crate::rpc::status::About;
 
 /// Asks an instance for a call of the contract: the whole of most handlers.
-async fn ask<W, C, R>(engine: &Engine, request: Request<W>) -> Result<Response<R>, Status>
+async fn ask<W, C, R>(
+    guard: &Guard,
+    engine: &Engine,
+    request: Request<W>,
+) -> Result<Response<R>, Status>
 where
     W: Parse<Command = Addressed<C>>,
     C: Call + Send + 'static,
@@ -54,13 +59,17 @@ where
     C::Refusal: Send,
     R: Reply<C::Answer>,
 {
-    let (Addressed { instance, call }, caller) = parse(request)?;
+    let (Addressed { instance, call }, caller) = parse(guard, request)?;
     let answer = engine.ask(&instance, caller.asker, call).await;
     told(&instance, answer, &caller.about)
 }
 
 /// Asks an instance for a call that may wait for a session.
-async fn ask_patiently<W, C, R>(engine: &Engine, request: Request<W>) -> Result<Response<R>, Status>
+async fn ask_patiently<W, C, R>(
+    guard: &Guard,
+    engine: &Engine,
+    request: Request<W>,
+) -> Result<Response<R>, Status>
 where
     W: Parse<Command = Patient<C>>,
     C: Call + Send + 'static,
@@ -71,34 +80,49 @@ where
     let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.at());
     let room = request.extensions().get::<WaitingRoom>().map(WaitingRoom::permits);
     let overtime = request.extensions().get::<Overtime>().cloned();
-    let (Patient { addressed: Addressed { instance, call }, wait }, caller) = parse(request)?;
+    let (Patient { addressed: Addressed { instance, call }, wait }, caller) =
+        parse(guard, request)?;
     if let Some(overtime) = overtime.filter(|_| !wait.is_zero()) {
         overtime.take();
     }
+    let mut standing = (!wait.is_zero()).then(|| caller.standing());
     let patience = Patience { wait, deadline, room };
-    let answer = engine.ask_patiently(&instance, caller.asker, call, patience).await;
+    let answer = engine.ask_patiently(&instance, caller.asker, call, patience);
+    let answer = match &mut standing {
+        None => answer.await,
+        // Whoever may not use it any more is not granted it, and could not let it go.
+        Some(standing) => tokio::select! {
+            biased;
+            answer = answer => answer,
+            status = standing.ended() => return Err(status),
+        },
+    };
     told(&instance, answer, &caller.about)
 }
 
-/// Who asks, and what about.
-struct Caller {
-    asker: Asker,
-    about: About,
-}
-
-/// Parses a request, or says everything that is wrong with it.
-fn parse<W: Parse>(request: Request<W>) -> Result<(W::Command, Caller), Status> {
+/// Parses a request, or says everything that is wrong with it; and sees to it that its caller may make it,
+/// first of all.
+fn parse<W: Parse>(guard: &Guard, request: Request<W>) -> Result<(W::Command, Caller), Status> {
     let (_, extensions, message) = request.into_parts();
-    let by = extensions.get::<Principal>().cloned().unwrap_or_else(Principal::anonymous);
     let request_id = extensions.get::<layers::RequestId>().cloned();
     match convert::parse(message) {
-        Ok(Parsed { command, request, about }) => {
+        Ok(Parsed { command, request, about, wish }) => {
             let about = About { request_id, ..about };
             record(&about);
             telemetry::describe(&extensions, &about);
-            Ok((command, Caller { asker: Asker { by, request }, about }))
+            let entry = guard.entry(&extensions, &about)?;
+            Ok((command, entry.caller(request, about, wish)?))
         }
-        Err(malformed) => Err(malformed.status(request_id)),
+        Err(malformed) => {
+            let (about, wish) = malformed.about();
+            let about = About { request_id: request_id.clone(), ..about.clone() };
+            let entry = guard.entry(&extensions, &about)?;
+            // Of a request that names no instance there is nothing to keep secret.
+            if about.instance.is_some() {
+                entry.check(entry.method(), &about, wish)?;
+            }
+            Err(malformed.status(request_id))
+        }
     }
 }
 
@@ -108,7 +132,7 @@ fn told<A, R: Reply<A>>(
     answer: Result<A, impl Refusal>,
     about: &About,
 ) -> Result<Response<R>, Status> {
-    Ok(Response::new(R::reply(instance, answered(answer, about)?)))
+    Ok(Response::new(R::reply(instance, &about.sight, answered(answer, about)?)))
 }
 
 /// What the engine answered, or the status of its refusal.

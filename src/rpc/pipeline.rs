@@ -3,14 +3,16 @@
 //! An operation is the unary call of its name: parsed, decided and answered by the same code. The stream
 //! adds only order and bounds. Operations reach their instance in the order in which they came; results
 //! go back as they come, as many to a message as there are, in the order of their operations. An
-//! operation that waits is the exception: its result comes when it comes.
+//! operation that waits is the exception: its result comes when it comes. Whether its caller may have an
+//! operation is asked for each by itself, when it is taken.
 
-use std::collections::{BTreeMap, VecDeque};
+mod order;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
-use futures_util::{FutureExt, Stream};
+use futures_util::{FutureExt as _, Stream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Request, Status, Streaming};
@@ -19,8 +21,8 @@ use crate::domain::call::Call;
 use crate::domain::call::context::{ResetContext, SetContext};
 use crate::domain::call::ownership::{CheckContext, TransferContext};
 use crate::domain::call::pool::ClaimContext;
-use crate::domain::id::{InstanceId, Principal};
-use crate::domain::limits::{PIPELINE_OPERATIONS_MAX, PIPELINE_RESULTS_MAX};
+use crate::domain::id::InstanceId;
+use crate::domain::limits::PIPELINE_OPERATIONS_MAX;
 use crate::domain::refusal::Refusal;
 use crate::engine::patience::Patience;
 use crate::engine::pipeline::{Answered, Calls, Tray};
@@ -28,8 +30,11 @@ use crate::engine::{Asker, Engine};
 use crate::proto::api as pb;
 use crate::proto::api::pipeline_operation::Operation;
 use crate::proto::api::pipeline_result::Result as Told;
+use crate::rpc::access::{Entry, Guard, Wish};
 use crate::rpc::convert::{self, Addressed, Parse, Parsed, Patient, Reply};
 use crate::rpc::layers::{Deadline, RequestId, WaitingRoom};
+use crate::rpc::method::Method;
+use crate::rpc::pipeline::order::Order;
 use crate::rpc::status::{self, About};
 use crate::rpc::telemetry::Observer;
 
@@ -38,15 +43,25 @@ const PATH: &str = "/jet.session.v1.SessionService/PipelineSessionContexts";
 
 /// The results of a stream of operations.
 pub(super) fn results(
+    guard: &Guard,
     engine: &Engine,
     request: Request<Streaming<pb::PipelineSessionContextsRequest>>,
-) -> impl Stream<Item = Result<pb::PipelineSessionContextsResponse, Status>> + Send + use<> {
+) -> Result<
+    impl Stream<Item = Result<pb::PipelineSessionContextsResponse, Status>> + Send + use<>,
+    Status,
+> {
     let (_, extensions, operations) = request.into_parts();
+    let request_id = extensions.get::<RequestId>().cloned();
+    let about = About { request_id: request_id.clone(), ..About::default() };
+    let entry = guard.entry(&extensions, &about)?;
+    entry.check(entry.method(), &about, &Wish::default())?;
+    let standing = entry.standing(entry.method(), about, Wish::default());
     let tray = Arc::new(Tray::default());
     let pipeline = Pipeline {
         engine: engine.clone(),
-        principal: extensions.get::<Principal>().cloned().unwrap_or_else(Principal::anonymous),
-        request_id: extensions.get::<RequestId>().cloned(),
+        entry,
+        methods: Methods::find(),
+        request_id,
         observer: extensions.get::<Observer>().cloned(),
         room: extensions.get::<WaitingRoom>().map(WaitingRoom::permits),
         deadline: extensions.get::<Deadline>().map(|deadline| deadline.at()),
@@ -59,19 +74,44 @@ pub(super) fn results(
         in_flight: 0,
         end: None,
     };
-    stream::unfold(Some(pipeline), |pipeline| async move {
+    let results = stream::unfold(Some(pipeline), |pipeline| async move {
         let mut pipeline = pipeline?;
         match pipeline.next().await {
             Some(Ok(results)) => Some((Ok(results), Some(pipeline))),
             Some(Err(status)) => Some((Err(status), None)),
             None => None,
         }
-    })
+    });
+    Ok(standing.over(results))
+}
+
+/// The methods that operations are calls of: whoever may make the call may have the operation.
+#[derive(Clone, Copy)]
+struct Methods {
+    set: Option<&'static Method>,
+    reset: Option<&'static Method>,
+    transfer: Option<&'static Method>,
+    check: Option<&'static Method>,
+    claim: Option<&'static Method>,
+}
+
+impl Methods {
+    fn find() -> Self {
+        let of = |name| Method::of(&format!("/jet.session.v1.SessionService/{name}"));
+        Self {
+            set: of("SetSessionContext"),
+            reset: of("ResetSessionContext"),
+            transfer: of("TransferSessionContext"),
+            check: of("CheckSessionContext"),
+            claim: of("ClaimSessionContext"),
+        }
+    }
 }
 
 struct Pipeline {
     engine: Engine,
-    principal: Principal,
+    entry: Entry,
+    methods: Methods,
     request_id: Option<RequestId>,
     /// Who counts refusals.
     observer: Option<Observer>,
@@ -110,6 +150,8 @@ enum What {
     Transfer(Answered<TransferContext>),
     Check(Answered<CheckContext>),
     Claim(Answered<ClaimContext>),
+    /// It waited until its caller might not have it any more.
+    Barred(Box<Status>),
 }
 
 impl Answer {
@@ -123,6 +165,7 @@ impl Answer {
             What::Transfer(answered) => told(&context, answered, Told::Transfer),
             What::Check(answered) => told(&context, answered, Told::Check),
             What::Claim(answered) => told(&context, answered, Told::Claim),
+            What::Barred(status) => error(&status, observer),
         };
         pb::PipelineResult { id, result: Some(result) }
     }
@@ -134,7 +177,7 @@ fn told<A, E: Refusal, R: Reply<A>>(
     told: fn(R) -> Told,
 ) -> Told {
     match answered {
-        Ok(answer) => told(R::reply(instance, answer)),
+        Ok(answer) => told(R::reply(instance, &about.sight, answer)),
         Err(refusal) => error(&status::refused(&refusal, about), *observer),
     }
 }
@@ -201,12 +244,15 @@ impl Pipeline {
     async fn operate(&mut self, operation: pb::PipelineOperation) {
         self.in_flight += 1;
         let id = operation.id;
+        let by = self.methods;
         match operation.operation {
-            Some(Operation::Set(set)) => self.call(id, set, What::Set).await,
-            Some(Operation::Reset(reset)) => self.call(id, reset, What::Reset).await,
-            Some(Operation::Transfer(transfer)) => self.call(id, transfer, What::Transfer).await,
-            Some(Operation::Check(check)) => self.call(id, check, What::Check).await,
-            Some(Operation::Claim(claim)) => self.call(id, claim, What::Claim).await,
+            Some(Operation::Set(set)) => self.call(by.set, id, set, What::Set).await,
+            Some(Operation::Reset(reset)) => self.call(by.reset, id, reset, What::Reset).await,
+            Some(Operation::Transfer(transfer)) => {
+                self.call(by.transfer, id, transfer, What::Transfer).await;
+            }
+            Some(Operation::Check(check)) => self.call(by.check, id, check, What::Check).await,
+            Some(Operation::Claim(claim)) => self.call(by.claim, id, claim, What::Claim).await,
             None => {
                 let rule = "must be one of set, reset, transfer, check, claim";
                 let bad = status::BadField { field: "operation".to_owned(), rule: rule.to_owned() };
@@ -216,24 +262,27 @@ impl Pipeline {
         }
     }
 
-    async fn call<W, C>(&mut self, id: u64, request: W, what: fn(Answered<C>) -> What)
-    where
+    async fn call<W, C>(
+        &mut self,
+        method: Option<&'static Method>,
+        id: u64,
+        request: W,
+        what: fn(Answered<C>) -> What,
+    ) where
         W: Parse<Command: Into<Patient<C>>>,
         C: Call + Send + 'static,
         C::Answer: Send,
         C::Refusal: Send,
     {
-        let Parsed { command, request, about } = match convert::parse(request) {
-            Ok(parsed) => parsed,
-            Err(malformed) => {
+        let Allowed { command, request, about, wish } = match self.allowed(method, request) {
+            Ok(allowed) => allowed,
+            Err(status) => {
                 let place = Some(self.order.next());
-                let status = malformed.status(self.request_id.clone());
                 return self.refuse(place, id, &status);
             }
         };
-        let about = About { request_id: self.request_id.clone(), ..about };
         let Patient { addressed: Addressed { instance, call }, wait } = command.into();
-        let asker = Asker { by: self.principal.clone(), request };
+        let asker = Asker { by: self.entry.principal().clone(), request };
         if wait.is_zero() {
             let place = Some(self.order.next());
             let of = instance.clone();
@@ -244,9 +293,41 @@ impl Pipeline {
             let patience = Patience { wait, deadline: self.deadline, room: self.room.clone() };
             let answered =
                 self.calls.add_patiently(&self.engine, &instance, asker, call, patience).await;
-            let made =
-                move |answered| Answer { place: None, id, instance, about, what: what(answered) };
-            self.waiting.push(answered.map(made).boxed());
+            let mut standing = self.entry.standing(method, about.clone(), wish);
+            let made = async move {
+                let what = tokio::select! {
+                    biased;
+                    answered = answered => what(answered),
+                    status = standing.ended() => What::Barred(Box::new(status)),
+                };
+                Answer { place: None, id, instance, about, what }
+            };
+            self.waiting.push(made.boxed());
+        }
+    }
+
+    /// An operation that was understood and may be had, or why not. As with a call by itself, that it may
+    /// be had comes first.
+    fn allowed<W: Parse>(
+        &self,
+        method: Option<&'static Method>,
+        request: W,
+    ) -> Result<Allowed<W::Command>, Box<Status>> {
+        let request_id = || self.request_id.clone();
+        match convert::parse(request) {
+            Ok(Parsed { command, request, about, wish }) => {
+                let about = About { request_id: request_id(), ..about };
+                let sight = self.entry.check(method, &about, &wish)?;
+                Ok(Allowed { command, request, about: About { sight, ..about }, wish })
+            }
+            Err(malformed) => {
+                let (about, wish) = malformed.about();
+                let about = About { request_id: request_id(), ..about.clone() };
+                if about.instance.is_some() {
+                    self.entry.check(method, &about, wish)?;
+                }
+                Err(malformed.status(request_id()).into())
+            }
         }
     }
 
@@ -258,6 +339,14 @@ impl Pipeline {
     fn about(&self) -> About {
         About { request_id: self.request_id.clone(), ..About::default() }
     }
+}
+
+/// An operation that was understood and may be had.
+struct Allowed<C> {
+    command: C,
+    request: Option<crate::domain::request::Request>,
+    about: About,
+    wish: Wish,
 }
 
 /// Operations that wait: at most as many as are in flight.
@@ -273,82 +362,5 @@ async fn message(
     match operations {
         Some(operations) => operations.message().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Puts results into the order of their operations. Only a stream that names several instances needs it:
-/// one instance answers in order.
-#[derive(Default)]
-struct Order {
-    /// The place of the next operation.
-    operations: u64,
-    /// The place of the next result.
-    results: u64,
-    /// Results whose turn has not come.
-    early: BTreeMap<u64, pb::PipelineResult>,
-    ready: VecDeque<pb::PipelineResult>,
-}
-
-impl Order {
-    /// The place of an operation.
-    fn next(&mut self) -> u64 {
-        let place = self.operations;
-        self.operations += 1;
-        place
-    }
-
-    fn put(&mut self, place: Option<u64>, result: pb::PipelineResult) {
-        match place {
-            None => self.ready.push_back(result),
-            Some(place) if place == self.results => {
-                self.ready.push_back(result);
-                self.results += 1;
-                while let Some(result) = self.early.remove(&self.results) {
-                    self.ready.push_back(result);
-                    self.results += 1;
-                }
-            }
-            Some(place) => {
-                self.early.insert(place, result);
-            }
-        }
-    }
-
-    /// What can be sent: a message full of it at most.
-    fn take(&mut self) -> Vec<pb::PipelineResult> {
-        let count = self.ready.len().min(PIPELINE_RESULTS_MAX);
-        self.ready.drain(..count).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_come_in_the_order_of_operations_that_do_not_wait() {
-        let mut order = Order::default();
-        let [first, second, third] = [order.next(), order.next(), order.next()];
-        let result = |id| pb::PipelineResult { id, result: None };
-        let ids = |order: &mut Order| order.take().iter().map(|r| r.id).collect::<Vec<_>>();
-        order.put(Some(third), result(3));
-        assert_eq!(ids(&mut order), [0_u64; 0]);
-        order.put(None, result(9));
-        assert_eq!(ids(&mut order), [9], "one that waits holds nobody up and nobody holds it up");
-        order.put(Some(first), result(1));
-        assert_eq!(ids(&mut order), [1]);
-        order.put(Some(second), result(2));
-        assert_eq!(ids(&mut order), [2, 3]);
-    }
-
-    #[test]
-    fn a_message_has_a_bounded_number_of_results() {
-        let mut order = Order::default();
-        for id in 0..PIPELINE_RESULTS_MAX as u64 + 1 {
-            let place = Some(order.next());
-            order.put(place, pb::PipelineResult { id, result: None });
-        }
-        assert_eq!(order.take().len(), PIPELINE_RESULTS_MAX);
-        assert_eq!(order.take().len(), 1);
     }
 }

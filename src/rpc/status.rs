@@ -4,10 +4,12 @@
 //! (`google.rpc.*`, AIP-193) for programs, a sentence for people, and two plain trailers for clients
 //! without protobuf: `jet-error` and `jet-error-name`.
 //!
+//! - `access`: callers who are not known, or may not
 //! - `details`: what programs read
 //! - `sentence`: what people read
 //! - `watch`: the ends of watches
 
+mod access;
 mod details;
 mod sentence;
 mod watch;
@@ -25,9 +27,12 @@ use crate::domain::lifecycle::PhaseRefusal;
 use crate::domain::limits::{REQUEST_BYTES_MAX, RETRY_AFTER_MS_MIN, UPLOAD_SILENCE_SECONDS_MAX};
 use crate::domain::refusal::{Ours, Refusal, Retry};
 use crate::proto::api;
+use crate::rpc::access::Sight;
 use crate::rpc::layers::RequestId;
 use crate::rpc::status::details::Answer;
 use crate::rpc::status::sentence::{STRING, tell, tell_ours};
+
+pub(super) use access::{denied, unauthenticated};
 
 /// When to try again where a phase passes by itself and its progress is not known.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -49,6 +54,8 @@ pub struct About {
     pub thread: Option<ThreadId>,
     /// The client's own id of the call, from the metadata `x-request-id`.
     pub request_id: Option<RequestId>,
+    /// Of whom its caller may learn.
+    pub(in crate::rpc) sight: Sight,
 }
 
 impl About {
@@ -82,7 +89,8 @@ pub struct BadField {
 /// The status of a refusal.
 pub fn refused(refusal: &impl Refusal, about: &About) -> Status {
     let jet = refusal.jet_err();
-    let facts = refusal.facts();
+    // Here and nowhere else what a caller may not know is left out, before anything is said.
+    let facts = refusal.facts().seen_by(|principal| about.sight.sees(principal));
     if let (Some((field, rule)), None) = (facts.field, facts.ours) {
         let bad = BadField { field: field.to_owned(), rule: rule.to_owned() };
         return malformed(vec![bad], about);
@@ -204,14 +212,7 @@ pub fn of_untaken_message(by_tonic: &Status, path: &str, about: &About) -> Optio
                 format!("must be a message of the method's request type: {}", by_tonic.message());
             Some(malformed(vec![BadField { field: String::new(), rule }], about))
         }
-        Code::Unimplemented if by_tonic.message().is_empty() => {
-            let path: String = path.chars().take(PATH_CHARS_MAX).collect();
-            let message = format!(
-                "This server has no method {path}. Server reflection, or grpcurl's list and \
-                 describe, tell which it has."
-            );
-            Some(Answer::ours(Code::Unimplemented, "UNKNOWN_METHOD", message).status(about))
-        }
+        Code::Unimplemented if by_tonic.message().is_empty() => Some(unknown_method(path, about)),
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -228,6 +229,16 @@ pub fn of_untaken_message(by_tonic: &Status, path: &str, about: &About) -> Optio
         | Code::DataLoss
         | Code::Unauthenticated => None,
     }
+}
+
+/// The status of a call of a method that does not exist.
+pub fn unknown_method(path: &str, about: &About) -> Status {
+    let path: String = path.chars().take(PATH_CHARS_MAX).collect();
+    let message = format!(
+        "This server has no method {path}. Server reflection, or grpcurl's list and describe, tell which \
+         it has."
+    );
+    Answer::ours(Code::Unimplemented, "UNKNOWN_METHOD", message).status(about)
 }
 
 /// A row of the JET error table as the API shows it.

@@ -8,7 +8,7 @@
 
 pub mod tally;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::convert::Infallible;
 use std::fmt;

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use crate::engine::Engine;
 use crate::proto::api as pb;
 use crate::proto::api::thread_service_server::ThreadService;
+use crate::rpc::access::Guard;
 use crate::rpc::convert::{
     EndThreadsCommand, ListThreadsCommand, OneThread, kept, place_after, place_of, thread,
 };
@@ -14,12 +15,13 @@ use crate::rpc::{answered, parse};
 #[derive(Debug, Clone)]
 pub struct Threads {
     engine: Engine,
+    guard: Guard,
 }
 
 impl Threads {
-    /// The service of this engine.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    /// The service of this engine, for those whom the guard lets in.
+    pub fn new(engine: Engine, guard: Guard) -> Self {
+        Self { engine, guard }
     }
 }
 
@@ -29,8 +31,8 @@ impl ThreadService for Threads {
         &self,
         request: Request<pb::KeepThreadsAliveRequest>,
     ) -> Result<Response<pb::KeepThreadsAliveResponse>, Status> {
-        let (call, caller) = parse(request)?;
-        let answer = self.engine.keep_threads_alive(&caller.asker.by, &call).await;
+        let (call, caller) = parse(&self.guard, request)?;
+        let answer = self.engine.keep_threads_alive(&caller.asker.by, &caller.scope(), &call).await;
         let threads = answered(answer, &caller.about)?.into_iter().map(kept).collect();
         Ok(Response::new(pb::KeepThreadsAliveResponse { threads }))
     }
@@ -39,8 +41,11 @@ impl ThreadService for Threads {
         &self,
         request: Request<pb::GetThreadRequest>,
     ) -> Result<Response<pb::GetThreadResponse>, Status> {
-        let (OneThread(id), caller) = parse(request)?;
-        let found = answered(self.engine.thread(&caller.asker.by, &id).await, &caller.about)?;
+        let (OneThread(id), caller) = parse(&self.guard, request)?;
+        let found = answered(
+            self.engine.thread(&caller.asker.by, &caller.scope(), &id).await,
+            &caller.about,
+        )?;
         Ok(Response::new(pb::GetThreadResponse { thread: Some(thread(found)) }))
     }
 
@@ -48,8 +53,8 @@ impl ThreadService for Threads {
         &self,
         request: Request<pb::ListThreadsRequest>,
     ) -> Result<Response<pb::ListThreadsResponse>, Status> {
-        let (ListThreadsCommand { after, page }, caller) = parse(request)?;
-        let found = self.engine.threads(&caller.asker.by, after, page.size).await;
+        let (ListThreadsCommand { after, page }, caller) = parse(&self.guard, request)?;
+        let found = self.engine.threads(&caller.asker.by, &caller.scope(), after, page.size).await;
         let found = answered(found, &caller.about)?;
         let next_after = found.next_after.as_ref().map(place_after);
         let page = page.page(found.threads.into_iter().map(thread), next_after, place_of);
@@ -63,8 +68,11 @@ impl ThreadService for Threads {
         &self,
         request: Request<pb::EndThreadsRequest>,
     ) -> Result<Response<pb::EndThreadsResponse>, Status> {
-        let (EndThreadsCommand(threads), caller) = parse(request)?;
-        answered(self.engine.end_threads(&caller.asker.by, &threads).await, &caller.about)?;
+        let (EndThreadsCommand(threads), caller) = parse(&self.guard, request)?;
+        answered(
+            self.engine.end_threads(&caller.asker.by, &caller.scope(), &threads).await,
+            &caller.about,
+        )?;
         Ok(Response::new(pb::EndThreadsResponse {}))
     }
 }

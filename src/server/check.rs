@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::config::{Config, Listen, Mistake, Mistakes, StoreKind};
+use crate::server::access;
+use crate::server::tls::Tls;
 
 /// Looks whether a server could start with this configuration, and tells all that would stop it.
 pub fn check(config: &Config) -> Result<(), Mistakes> {
@@ -28,23 +30,11 @@ pub fn check(config: &Config) -> Result<(), Mistakes> {
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
 }
 
-/// Reads every file that the configuration names, and tells all that is wrong with any.
+/// Reads every file that the configuration names as a start would, and tells all that is wrong with any.
 pub(super) fn files(config: &Config) -> Result<(), Mistakes> {
-    let wrong = config.files().into_iter().filter_map(|(name, path)| {
-        let why = can_be_read(path).err()?;
-        let what = format!("{}: {why}", path.display());
-        Some(Mistake { source: name.to_owned(), what })
-    });
-    let mistakes: Vec<Mistake> = wrong.collect();
+    let mut mistakes = Tls::check(config).err().unwrap_or_default();
+    mistakes.extend(access::load(config).err().unwrap_or_default());
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
-}
-
-fn can_be_read(path: &Path) -> Result<(), String> {
-    let seen = fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
-    if !seen.is_file() {
-        return Err("is not a file".to_owned());
-    }
-    allowed(path, Access::READ_OK).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// Whether a directory can be used, or made.

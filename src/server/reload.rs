@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::config::{Config, Loaded, Mistake, Mistakes};
 use crate::domain::limits::FILES_LOOKED_AT_SECONDS;
 use crate::server::check;
 use crate::server::files::Stamp;
+use crate::server::metrics::Reloads;
 
 /// Gives a part of the server its new configuration, or says what is wrong with it; then the part stays as it
 /// was.
@@ -90,6 +92,22 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    /// Gives a new configuration to this part, too.
+    pub(super) fn part(
+        mut self,
+        name: &'static str,
+        apply: impl Fn(&Config) -> Result<(), Vec<Mistake>> + Send + 'static,
+    ) -> Self {
+        self.reloader.reload = self.reloader.reload.part(name, apply);
+        self
+    }
+
+    /// Counts reloads there.
+    pub(super) fn counted(mut self, count: Arc<Reloads>) -> Self {
+        self.reloader.count = count;
+        self
+    }
+
     /// Reloads from now on, until the runtime ends.
     pub(super) fn go_on(self) -> io::Result<()> {
         let Self { mut hangups, reloader } = self;
@@ -109,6 +127,7 @@ struct Reloader {
     reload: Reload,
     /// What is in force.
     config: Config,
+    count: Arc<Reloads>,
     /// What was seen of each file before it was last read.
     known: Vec<(PathBuf, Stamp)>,
     /// What was seen at the last look, if it was something else.
@@ -120,7 +139,7 @@ impl Reloader {
         let mut known: Vec<_> = reload.file.clone().into_iter().collect();
         known
             .extend(config.files().into_iter().map(|(_, path)| (path.to_owned(), Stamp::of(path))));
-        Self { reload, config: config.clone(), known, unsettled: None }
+        Self { reload, config: config.clone(), count: Arc::default(), known, unsettled: None }
     }
 
     fn run(mut self, wishes: &Receiver<()>) {
@@ -160,14 +179,16 @@ impl Reloader {
         for (path, stamp) in &mut self.known {
             *stamp = Stamp::of(path);
         }
-        match guarded(|| (self.reload.read)()).and_then(|read| read.map_err(|wrong| wrong.0)) {
+        let read = guarded(|| (self.reload.read)()).and_then(|read| read.map_err(|wrong| wrong.0));
+        let taken = match read {
             Ok(new) => self.take(&new.config),
             Err(mistakes) => refuse(&mistakes),
-        }
+        };
+        self.count.reloaded(taken);
     }
 
-    /// Puts into force what can be of a new configuration.
-    fn take(&mut self, new: &Config) {
+    /// Puts into force what can be of a new configuration; answers whether every part took it.
+    fn take(&mut self, new: &Config) -> bool {
         let next = self.config.reloaded(new);
         let mut named: Vec<PathBuf> =
             self.reload.file.iter().map(|(path, _)| path.clone()).collect();
@@ -188,11 +209,11 @@ impl Reloader {
         if let Err(mistakes) = checked {
             return refuse(&mistakes);
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut all) = (Vec::new(), true);
         for (name, apply) in &self.reload.parts {
             match guarded(|| apply(&next)).and_then(|applied| applied) {
                 Ok(()) => taken.push(*name),
-                Err(mistakes) => refuse(&mistakes),
+                Err(mistakes) => all = refuse(&mistakes),
             }
         }
         let changed: Vec<&str> =
@@ -206,13 +227,16 @@ impl Reloader {
             changed = changed.join(", "),
             "the configuration was reloaded"
         );
+        all
     }
 }
 
-fn refuse(mistakes: &[Mistake]) {
+/// Tells the log why not.
+fn refuse(mistakes: &[Mistake]) -> bool {
     for mistake in mistakes {
         tracing::error!(%mistake, "not reloaded; the server goes on as it was");
     }
+    false
 }
 
 /// What a part does; if it panics, that is what is wrong. A server must not end because it was to be reloaded.

@@ -70,8 +70,12 @@ impl Tls {
         Ok(Some(tls))
     }
 
+    /// What is wrong with the files that the configuration names, if anything is.
+    pub(super) fn check(config: &Config) -> Result<(), Vec<Mistake>> {
+        config.tls.as_ref().map_or(Ok(()), |tls| read(tls, now()).map(drop))
+    }
+
     /// Reads the files again, for connections from now on. If anything is wrong with them nothing changes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing orders a reload yet"))]
     pub(super) fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
         let Some(tls) = &config.tls else {
             return Err(vec![Mistake {

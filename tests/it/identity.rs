@@ -163,7 +163,7 @@ async fn what_a_client_is_given_is_looked_at_before_it_connects() {
         assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let pem = Tls::new().identity_pem(&std::fs::read(&certificate).unwrap(), "a key");
+    let pem = Tls::new().identity_pem(std::fs::read(&certificate).unwrap(), "a key");
     assert!(!format!("{pem:?}").contains("a key"), "{pem:?}");
 }
 

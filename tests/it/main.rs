@@ -6,12 +6,13 @@
 
 mod support;
 
+mod access;
 mod backups;
 mod bench;
 mod cli;
 mod client;
-mod connections;
 mod configuration;
+mod connections;
 mod contention;
 mod contexts;
 mod errors;

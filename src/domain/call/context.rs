@@ -10,7 +10,7 @@ use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Admission;
 use crate::domain::limits::RETRY_AFTER_MS_MIN;
 use crate::domain::queue::{Awaited, Waiter};
-use crate::domain::refusal::{Cause, Facts, Holder, Ours, Refusal, Retry};
+use crate::domain::refusal::{Cause, Facts, Holder, Losing, Ours, Refusal, Retry};
 use crate::domain::session::{Binding, Context, HowLost, Lost, Session, SessionView};
 
 /// `JetSetSessionContext`: put a context on a session, which claims it for the thread.
@@ -248,7 +248,7 @@ impl NotHeld {
                     HowLost::Forced(_) => Cause::Forced,
                     HowLost::Transferred => Cause::Transferred,
                 };
-                (cause, holder.as_ref(), Some(lost.clone()))
+                (cause, holder.as_ref(), Some(Losing::from(lost)))
             }
         };
         Facts { cause: Some(cause), holder: holder.cloned(), lost, ..Facts::default() }

@@ -198,7 +198,7 @@ fn a_context_reset_in_an_open_transaction_leaves_it_bound_to_the_word() {
 fn holder(world: &World, who: Who, held_micros: u64) -> Holder {
     let set = world.changes.iter().rfind(|c| matches!(c.event, SessionEvent::ContextSet { .. }));
     Holder {
-        owner: owner(who),
+        owner: Some(owner(who)),
         token: set.unwrap().revision,
         held_for: std::time::Duration::from_micros(held_micros),
         lease_remaining: None,

@@ -2,7 +2,7 @@
 
 use super::step::GUARD;
 use super::*;
-use crate::domain::refusal::{Cause, Ours};
+use crate::domain::refusal::{Cause, Losing, Ours};
 use crate::domain::session::{HowLost, Lost};
 
 /// A ready instance in which T1 held session 1 under token 3 and session 2 under token 4.
@@ -176,9 +176,10 @@ fn the_last_holder_is_told_how_it_lost_a_session() {
             world.changes.iter().rfind(|it| it.event.session() == Some(sesid(1))).unwrap().time;
         let token = Revision::new(3);
         let lost = Lost { owner: owner(T1), token, how: how.clone(), by: principal(by), time };
+        let lost = Losing::from(&lost);
         let told = |world: &mut World, step| {
             let facts = world.no(step).facts;
-            (facts.cause, facts.lost, facts.holder.map(|holder| holder.owner))
+            (facts.cause, facts.lost, facts.holder.and_then(|holder| holder.owner))
         };
         let holder = (cause == Cause::Transferred).then(|| owner(T2));
         for step in [Reset(T1, 1), Transfer(T1, 1, T3), ResetWith(T1, 1, 3), Check(T1, 1, 3)] {
@@ -214,7 +215,7 @@ fn a_refused_force_shows_who_holds_the_session_now() {
     let no = world.no(Force(1, 2)).facts;
     assert_eq!(no.ours, Some(Ours::StaleToken));
     let holder = no.holder.unwrap();
-    assert_eq!((holder.owner, holder.token.get()), (owner(T2), 3));
+    assert_eq!((holder.owner, holder.token.get()), (Some(owner(T2)), 3));
     world.ok(Force(1, 3));
     // The operator is not the one who lost it.
     let no = world.no(Force(1, 3)).facts;

@@ -40,7 +40,7 @@ fn a_session_whose_context_is_set_is_in_use_by_its_holder_too() {
         (End(T1, 1), IN_USE),
         (End(T2, 1), IN_USE),
     ]);
-    assert_eq!(world.no(End(T2, 1)).facts.holder.unwrap().owner, owner(T1));
+    assert_eq!(world.no(End(T2, 1)).facts.holder.unwrap().owner, Some(owner(T1)));
     check_in(world, &[(Commit(T1, 1), OK), (Reset(T1, 1), OK), (End(T2, 1), OK)]);
 }
 

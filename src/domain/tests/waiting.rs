@@ -154,7 +154,7 @@ fn who_waits_in_vain_is_told_what_others_are_told() {
     assert!(line.time_out(sets[0]) && line.time_out(claims[0]));
     let (code, facts) = refused(&line, sets[0]);
     let holder = facts.holder.unwrap();
-    assert_eq!((code, &holder.owner, holder.token.get()), (ALREADY_SET, &owner(T1), 2));
+    assert_eq!((code, holder.owner, holder.token.get()), (ALREADY_SET, Some(owner(T1)), 2));
     assert!(holder.held_for >= seconds(3));
     assert_eq!((facts.queue_length, facts.retry), (Some(1), Retry::No), "without itself");
     let (code, facts) = refused(&line, claims[0]);
@@ -219,7 +219,10 @@ fn a_transfer_passes_the_line_and_answers_the_successor_that_waits() {
     assert_eq!(Answer::Revision(binding.token), token);
     assert_eq!(binding.owner, owner(T2));
     let (code, facts) = refused(&line, differs);
-    assert_eq!((code, facts.holder.map(|holder| holder.owner)), (ALREADY_SET, Some(owner(T2))));
+    assert_eq!(
+        (code, facts.holder.and_then(|holder| holder.owner)),
+        (ALREADY_SET, Some(owner(T2)))
+    );
     assert_eq!(line.waiting(), [other, again], "others keep their places");
     line.step(|world| world.ok(Reset(T2, 1)));
     assert_eq!(got(&line, other), Some(1));

@@ -1,5 +1,6 @@
 //! What is committed together, and when anybody hears of it.
 
+use crate::domain::access::Scope;
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::BATCH_CALLS_MAX;
 
@@ -47,7 +48,7 @@ async fn nobody_hears_of_a_change_before_it_is_committed() {
     let world = World::ready().await;
     let mut changes = world.engine.watch_instances(BTreeSet::new());
     assert_eq!([next(&mut changes).await, next(&mut changes).await].len(), 2);
-    let before = (world.view("a"), world.engine.instances(None, 10));
+    let before = (world.view("a"), world.engine.instances(&Scope::All, None, 10));
     let gate = world.store.stall(Op::Commit, "a");
     let mut set = sent(world.set(1, "t"));
     let mut begun = sent(world.begin_session("a"));
@@ -59,7 +60,7 @@ async fn nobody_hears_of_a_change_before_it_is_committed() {
     assert_unanswered(&mut set);
     assert_unanswered(&mut begun);
     assert_unanswered(&mut read);
-    assert_eq!((world.view("a"), world.engine.instances(None, 10)), before);
+    assert_eq!((world.view("a"), world.engine.instances(&Scope::All, None, 10)), before);
     assert!(changes.next().now_or_never().is_none(), "watchers neither");
 
     gate.open();

@@ -1,5 +1,6 @@
 //! Callers that go away, callers that compete, and callers at the end of the server.
 
+use crate::domain::access::Scope;
 use crate::domain::call::context::SetContext;
 use crate::domain::jet_err::JetErr;
 use crate::domain::refusal::{Cause, Ours, Retry};
@@ -81,7 +82,7 @@ async fn a_lifecycle_call_is_finished_without_its_caller() {
     drop(delete);
     gate.open();
     settle().await;
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
     assert!(world.create("a").await.is_ok());
 }
 

@@ -1,5 +1,6 @@
 //! Creating and deleting instances.
 
+use crate::domain::access::Scope;
 use crate::domain::id::Uid;
 use crate::domain::jet_err::JetErr;
 
@@ -14,7 +15,7 @@ async fn a_new_instance_is_created_and_remembered() {
 
     assert_eq!((view.phase.clone(), view.record.max_sessions), (Phase::Created, 100_000));
     assert_eq!(world.view("a"), view);
-    assert_eq!(world.engine.instances(None, 10), [view]);
+    assert_eq!(world.engine.instances(&Scope::All, None, 10), [view]);
     assert_eq!(world.resting("a").await, Some(Resting::Created));
     assert_eq!(world.begin_session("a").await, Err(NOT_INITIALIZED));
 }
@@ -53,9 +54,9 @@ async fn an_instance_that_is_to_be_ready_is_so_whatever_comes_in_between() {
 async fn the_limit_is_told_before_the_name() {
     let world = World::empty().await;
     world.create("a").await.unwrap();
-    let before = world.engine.instances(None, 10);
+    let before = world.engine.instances(&Scope::All, None, 10);
     assert_eq!(world.create("a").await, Err(NAME_IN_USE));
-    assert_eq!(world.engine.instances(None, 10), before);
+    assert_eq!(world.engine.instances(&Scope::All, None, 10), before);
 
     for id in ["b", "c"] {
         world.create(id).await.unwrap();
@@ -63,7 +64,7 @@ async fn the_limit_is_told_before_the_name() {
 
     assert_eq!(world.create("a").await, Err(TOO_MANY_INSTANCES));
     assert_eq!(world.create("d").await, Err(TOO_MANY_INSTANCES));
-    assert_eq!(world.engine.instances(None, 10).len(), INSTANCES_MAX);
+    assert_eq!(world.engine.instances(&Scope::All, None, 10).len(), INSTANCES_MAX);
     assert_eq!(world.delete("b").await, Ok(()));
     assert!(world.create("d").await.is_ok());
 }
@@ -87,7 +88,7 @@ async fn instances_are_listed_by_name_page_by_page() {
         world.create(id).await.unwrap();
     }
     let names = |after: Option<&str>, count| {
-        let views = world.engine.instances(after.map(name).as_ref(), count);
+        let views = world.engine.instances(&Scope::All, after.map(name).as_ref(), count);
         views.into_iter().map(|view| view.record.id.as_str().to_owned()).collect::<Vec<_>>()
     };
 
@@ -111,7 +112,7 @@ async fn a_store_that_cannot_create_leaves_no_instance() {
 
         assert_eq!(world.create("a").await, Err(code));
 
-        assert!(world.engine.instances(None, 10).is_empty());
+        assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
         assert_eq!(world.initialize("a").await, Err(INVALID_INSTANCE));
         assert_eq!(world.resting("a").await, None);
         assert!(world.create("a").await.is_ok());
@@ -143,7 +144,7 @@ async fn only_an_instance_that_is_not_initialised_is_deleted() {
 
     assert_eq!(world.delete("a").await, Ok(()));
 
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
     assert_eq!(world.resting("a").await, None);
 }
 

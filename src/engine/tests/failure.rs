@@ -1,6 +1,7 @@
 //! A store that refuses and a program that panics: the instance fails, once, and nothing is lost that
 //! was acknowledged.
 
+use crate::domain::access::Scope;
 use crate::domain::jet_err::JetErr;
 
 use super::scripted::{Fate, Op};
@@ -207,7 +208,7 @@ async fn a_panic_while_creating_or_deleting_leaves_the_server_whole() {
     let world = World::empty().await;
     world.store.next(Op::Create, "a", Fate::Panic);
     assert!(world.create("a").await.is_err());
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
     assert!(world.create("a").await.is_ok());
 
     world.store.next(Op::Delete, "a", Fate::Panic);

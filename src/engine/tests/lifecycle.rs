@@ -1,5 +1,6 @@
 //! Initialise, stop, resume, terminate, and what a restart of the server brings back.
 
+use crate::domain::access::Scope;
 use crate::domain::call::session::GetSession;
 use crate::domain::instance::TerminateRefusal;
 use crate::domain::jet_err::JetErr;
@@ -284,7 +285,9 @@ async fn a_restart_brings_every_instance_back_as_it_was() {
     world.begin_session("b").await.unwrap();
     world.stop("b").await.unwrap();
     let sessions = (world.sessions("a").await, world.sessions("b").await);
-    let uids = |world: &World| world.engine.instances(None, 9).into_iter().map(|it| it.record.uid);
+    let uids = |world: &World| {
+        world.engine.instances(&Scope::All, None, 9).into_iter().map(|it| it.record.uid)
+    };
     let before: Vec<_> = uids(&world).collect();
 
     let world = world.restarted().await;

@@ -4,6 +4,7 @@ mod gone;
 
 use super::scripted::Op;
 use super::*;
+use crate::domain::access::Scope;
 use crate::domain::limits::RETRY_WINDOW_SECONDS;
 use crate::domain::request::{Fingerprint, Request};
 
@@ -169,7 +170,7 @@ async fn a_create_that_comes_again_is_answered_whatever_became_of_the_instance()
     assert_eq!(world.engine.create(wanted("a"), again("r", 1)).await, Ok(first.clone()));
     assert!(reused(world.engine.create(wanted("b"), again("r", 2)).await));
     assert_eq!(world.create("a").await, Err(NAME_IN_USE));
-    assert_eq!(world.engine.instances(None, 10).len(), 1);
+    assert_eq!(world.engine.instances(&Scope::All, None, 10).len(), 1);
 
     let window = i64::try_from(RETRY_WINDOW_SECONDS * 1_000_000).unwrap();
     world.environment.ticks.fetch_add(window, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! What concerns a thread in all instances.
 
+use crate::domain::access::{Pattern, Policy, Role, Rule, Scope};
 use crate::domain::call::thread::KeepAlive;
 use crate::domain::jet_err::JetErr;
 use crate::engine::threads::KeptThread;
@@ -15,7 +16,7 @@ fn keep(threads: &[&str]) -> KeepAlive {
 impl World {
     async fn keep_all(&self, threads: &[&str]) -> Vec<KeptThread> {
         let (by, call) = (Principal::anonymous(), keep(threads));
-        soon(self.engine.keep_threads_alive(&by, &call)).await.unwrap()
+        soon(self.engine.keep_threads_alive(&by, &Scope::All, &call)).await.unwrap()
     }
 }
 
@@ -49,7 +50,9 @@ async fn one_slow_instance_does_not_keep_the_others_from_renewing() {
     let by = Principal::anonymous();
     let keeping = {
         let (engine, by) = (world.engine.clone(), by.clone());
-        tokio::spawn(async move { engine.keep_threads_alive(&by, &keep(&["t"])).await })
+        tokio::spawn(
+            async move { engine.keep_threads_alive(&by, &Scope::All, &keep(&["t"])).await },
+        )
     };
     settle().await;
 
@@ -68,13 +71,48 @@ async fn threads_are_kept_and_ended_while_the_server_drains_and_not_when_it_is_c
     world.engine.drain();
     assert_eq!(world.keep_all(&["t"]).await[0].held_count, 1);
     let (by, threads) = (Principal::anonymous(), ["t".parse().unwrap()]);
-    world.engine.end_threads(&by, &threads).await.unwrap();
+    world.engine.end_threads(&by, &Scope::All, &threads).await.unwrap();
     assert_eq!(world.keep_all(&["t"]).await[0].held_count, 0);
 
     soon(world.engine.close()).await;
 
-    let kept = soon(world.engine.keep_threads_alive(&by, &keep(&["t"]))).await;
+    let kept = soon(world.engine.keep_threads_alive(&by, &Scope::All, &keep(&["t"]))).await;
     assert_eq!(kept, Err(Unanswered::ShuttingDown), "it would not be true");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_out_of_scope_is_neither_touched_nor_told() {
+    let world = World::ready().await;
+    world.begin_session("b").await.unwrap();
+    let sesid = world.sessions("b").await.unwrap()[0].id.get();
+    world.set(1, "t").await.unwrap();
+    world.set_at("b", sesid, "t").await.unwrap();
+    let (by, thread) = (Principal::anonymous(), "t".parse().unwrap());
+    let rule = Rule {
+        principals: vec![Pattern::of_principals("anonymous").unwrap()],
+        instances: vec![Pattern::of_instances("a").unwrap()],
+        roles: Role::Use.into(),
+    };
+    let policy = Arc::new(Policy::new(vec![rule]));
+    let scope = Scope::Where { policy, principal: by.clone(), role: Role::Use };
+    let held = async |scope: &Scope| {
+        let found = soon(world.engine.thread(&by, scope, &thread)).await.unwrap();
+        found.held.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let theirs = format!("instances/b/sessions/{sesid}");
+    assert_eq!(held(&Scope::All).await, ["instances/a/sessions/1", &theirs]);
+    assert_eq!(held(&scope).await, ["instances/a/sessions/1"]);
+    let listed = soon(world.engine.threads(&by, &scope, None, 10)).await.unwrap();
+    assert_eq!((listed.threads.len(), listed.threads[0].held_count), (1, 1));
+    let kept = soon(world.engine.keep_threads_alive(&by, &scope, &keep(&["t"]))).await.unwrap();
+    assert_eq!(kept[0].held_count, 1);
+    let shown = world.raw("b", GetSession { session: session(sesid) }).await.unwrap();
+    assert_eq!(shown.lease, None, "no lease was begun there");
+
+    soon(world.engine.end_threads(&by, &scope, std::slice::from_ref(&thread))).await.unwrap();
+
+    assert_eq!(held(&Scope::All).await, [theirs]);
+    assert_eq!(world.engine.instances(&scope, None, 10).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use crate::domain::id::{InstanceId, Principal, Reason, Revision, SessionName};
 use crate::domain::limits::PRINCIPAL_BYTES_MAX;
 use crate::domain::session::SessionView;
 use crate::proto::api;
+use crate::rpc::access::Sight;
 use crate::rpc::convert::session::session;
 use crate::rpc::convert::{Addressed, Fields, Parse, Patient, Reply};
 
@@ -72,6 +73,7 @@ impl Parse for api::TransferSessionContextRequest {
         let thread = fields.thread("thread_id", &self.thread_id);
         let token = token(self.fencing_token);
         let to_principal = principal("to_principal", &self.to_principal, fields);
+        fields.hands_to(to_principal.as_ref());
         let SessionName { instance, session } = name?;
         let (thread, to_thread) = (thread?, to_thread?);
         let call = TransferContext { session, thread, token, to_thread, to_principal };
@@ -119,21 +121,21 @@ fn token(token: u64) -> Option<Revision> {
 }
 
 impl Reply<SessionView> for api::SetSessionContextResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
         Self {
             fencing_token: given(&answer),
             abandoned: answer.session.abandoned(),
-            session: Some(session(instance, &answer)),
+            session: Some(session(instance, sight, &answer)),
         }
     }
 }
 
 impl Reply<SessionView> for api::ClaimSessionContextResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
         Self {
             fencing_token: given(&answer),
             abandoned: answer.session.abandoned(),
-            session: Some(session(instance, &answer)),
+            session: Some(session(instance, sight, &answer)),
         }
     }
 }
@@ -144,25 +146,25 @@ fn given(view: &SessionView) -> u64 {
 }
 
 impl Reply<Revision> for api::ResetSessionContextResponse {
-    fn reply(_: &InstanceId, revision: Revision) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, revision: Revision) -> Self {
         Self { revision: revision.get() }
     }
 }
 
 impl Reply<Revision> for api::TransferSessionContextResponse {
-    fn reply(_: &InstanceId, token: Revision) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, token: Revision) -> Self {
         Self { fencing_token: token.get() }
     }
 }
 
 impl Reply<SessionView> for api::CheckSessionContextResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
-        Self { session: Some(session(instance, &answer)) }
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
+        Self { session: Some(session(instance, sight, &answer)) }
     }
 }
 
 impl Reply<Revision> for api::ForceResetSessionContextResponse {
-    fn reply(_: &InstanceId, revision: Revision) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, revision: Revision) -> Self {
         Self { revision: revision.get() }
     }
 }

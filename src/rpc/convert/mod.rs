@@ -17,13 +17,15 @@ use std::time::Duration;
 
 use tonic::Status;
 
+use crate::domain::access::Role;
 use crate::domain::call::context::CONTEXT_RULE;
 use crate::domain::id::{
-    ContextValue, InstanceId, Labels, Malformed, Revision, SessionName, ThreadId,
+    ContextValue, InstanceId, Labels, Malformed, Principal, Revision, SessionName, ThreadId,
 };
 use crate::domain::limits::{LEASE_SECONDS_MAX, LEASE_SECONDS_MIN};
 use crate::domain::request::Request;
 use crate::domain::time::Timestamp;
+use crate::rpc::access::{Sight, Wish};
 use crate::rpc::layers::RequestId;
 use crate::rpc::status::{self, About, BadField};
 
@@ -50,8 +52,8 @@ pub(super) trait Parse {
 
 /// A response that is made of an answer of the domain.
 pub(super) trait Reply<A> {
-    /// The answer of this instance, as a message.
-    fn reply(instance: &InstanceId, answer: A) -> Self;
+    /// The answer of this instance, as a message to somebody who sees only some of the others.
+    fn reply(instance: &InstanceId, sight: &Sight, answer: A) -> Self;
 }
 
 /// A call, and the instance it is for.
@@ -79,6 +81,8 @@ pub(super) struct Parsed<C> {
     /// What its client calls it, if it may come again.
     pub(super) request: Option<Request>,
     pub(super) about: About,
+    /// What it wants of its caller.
+    pub(super) wish: Wish,
 }
 
 /// Parses a request completely, or finds out all that is wrong with it.
@@ -87,7 +91,8 @@ pub(super) fn parse<W: Parse>(request: W) -> Result<Parsed<W::Command>, Unparsed
     let command = request.parse(&mut fields);
     match command {
         Some(command) if fields.bad.is_empty() => {
-            Ok(Parsed { command, request: fields.request, about: fields.about })
+            let Fields { request, about, wish, .. } = fields;
+            Ok(Parsed { command, request, about, wish })
         }
         Some(_) | None => Err(Unparsed(Box::new(fields))),
     }
@@ -97,8 +102,13 @@ pub(super) fn parse<W: Parse>(request: W) -> Result<Parsed<W::Command>, Unparsed
 pub(super) struct Unparsed(Box<Fields>);
 
 impl Unparsed {
+    /// What it was about as far as it was understood, and what it wanted.
+    pub(super) fn about(&self) -> (&About, &Wish) {
+        (&self.0.about, &self.0.wish)
+    }
+
     pub(super) fn status(self, request_id: Option<RequestId>) -> Status {
-        let Fields { mut bad, about, context, request: _ } = *self.0;
+        let Fields { mut bad, about, context, .. } = *self.0;
         let about = About { request_id, ..about };
         // A bad context alone is judged later, after the session; among others it is named too.
         if context.is_some_and(|word| ContextValue::new(word).is_none()) {
@@ -115,6 +125,7 @@ pub(super) struct Fields {
     about: About,
     context: Option<u64>,
     request: Option<Request>,
+    wish: Wish,
 }
 
 impl Fields {
@@ -126,6 +137,16 @@ impl Fields {
     /// The value, unless it is malformed, which is noted.
     pub(super) fn take<T>(&mut self, field: &str, parsed: Result<T, Malformed>) -> Option<T> {
         parsed.map_err(|Malformed(rule)| self.bad(field, rule)).ok()
+    }
+
+    /// Notes the role that the request takes, where not all of its method take the same.
+    pub(super) fn takes(&mut self, role: Role) {
+        self.wish.role = Some(role);
+    }
+
+    /// Notes who is to have the session next.
+    pub(super) fn hands_to(&mut self, principal: Option<&Principal>) {
+        self.wish.successor = principal.cloned();
     }
 
     /// An instance's resource name.

@@ -2,15 +2,17 @@
 
 use std::mem::take;
 
+use crate::domain::access::Role;
 use crate::domain::call::pool::BatchBeginSessions;
 use crate::domain::call::session::{
     BeginSession, DuplicateSession, EndHow, EndSession, GetSession, SessionFilter,
 };
 use crate::domain::call::transaction::{BeginTransaction, CommitTransaction, RollbackTransaction};
-use crate::domain::id::{InstanceId, Reason, SessionId, SessionName};
+use crate::domain::id::{InstanceId, Owner, Reason, SessionId, SessionName};
 use crate::domain::limits::BATCH_BEGIN_MAX;
 use crate::domain::session::{Binding, LeaseView, SessionView, Transaction, TransactionOwner};
 use crate::proto::api;
+use crate::rpc::access::Sight;
 use crate::rpc::convert::{Addressed, Fields, PageQuery, Parse, Reply, duration, pairs, timestamp};
 
 impl Parse for api::BeginSessionRequest {
@@ -61,6 +63,7 @@ impl Parse for api::EndSessionRequest {
         let request_id = take(&mut self.request_id);
         fields.request("EndSession", &request_id, &self);
         let name = fields.session("session", &self.session);
+        fields.takes(if self.force { Role::Operate } else { Role::Use });
         let how = if self.force {
             if !self.thread_id.is_empty() {
                 fields.thread("thread_id", &self.thread_id);
@@ -170,63 +173,67 @@ impl Parse for api::RollbackTransactionRequest {
 }
 
 impl Reply<SessionView> for api::BeginSessionResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
-        Self { session: Some(session(instance, &answer)) }
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
+        Self { session: Some(session(instance, sight, &answer)) }
     }
 }
 
 impl Reply<Vec<SessionView>> for api::BatchBeginSessionsResponse {
-    fn reply(instance: &InstanceId, answer: Vec<SessionView>) -> Self {
-        Self { sessions: answer.iter().map(|begun| session(instance, begun)).collect() }
+    fn reply(instance: &InstanceId, sight: &Sight, answer: Vec<SessionView>) -> Self {
+        Self { sessions: answer.iter().map(|begun| session(instance, sight, begun)).collect() }
     }
 }
 
 impl Reply<SessionView> for api::DuplicateSessionResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
-        Self { session: Some(session(instance, &answer)) }
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
+        Self { session: Some(session(instance, sight, &answer)) }
     }
 }
 
 impl Reply<()> for api::EndSessionResponse {
-    fn reply(_: &InstanceId, (): ()) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, (): ()) -> Self {
         Self {}
     }
 }
 
 impl Reply<SessionView> for api::GetSessionResponse {
-    fn reply(instance: &InstanceId, answer: SessionView) -> Self {
-        Self { session: Some(session(instance, &answer)) }
+    fn reply(instance: &InstanceId, sight: &Sight, answer: SessionView) -> Self {
+        Self { session: Some(session(instance, sight, &answer)) }
     }
 }
 
 impl Reply<u8> for api::BeginTransactionResponse {
-    fn reply(_: &InstanceId, level: u8) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, level: u8) -> Self {
         Self { transaction_level: level.into() }
     }
 }
 
 impl Reply<u8> for api::CommitTransactionResponse {
-    fn reply(_: &InstanceId, level: u8) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, level: u8) -> Self {
         Self { transaction_level: level.into() }
     }
 }
 
 impl Reply<u8> for api::RollbackTransactionResponse {
-    fn reply(_: &InstanceId, level: u8) -> Self {
+    fn reply(_: &InstanceId, _: &Sight, level: u8) -> Self {
         Self { transaction_level: level.into() }
     }
 }
 
-/// A session on the wire.
-pub(in crate::rpc) fn session(instance: &InstanceId, view: &SessionView) -> api::Session {
+/// A session on the wire, as somebody may know it who sees only some principals.
+pub(in crate::rpc) fn session(
+    instance: &InstanceId,
+    sight: &Sight,
+    view: &SessionView,
+) -> api::Session {
     let SessionView { session, waiters, lease } = view;
     api::Session {
         name: SessionName { instance: instance.clone(), session: session.id }.to_string(),
         sesid: session.id.get(),
         labels: pairs(&session.labels),
         transaction_level: session.transaction_level().into(),
-        binding: session.binding().map(|held| binding(held, *lease)),
-        transaction_binding: session.transaction().map(transaction_binding),
+        binding: session.binding().map(|held| binding(held, *lease, sight)),
+        transaction_binding: session.transaction().map(|bound| transaction_binding(bound, sight)),
         waiters: i32::try_from(*waiters).unwrap_or(i32::MAX),
         abandoned: session.abandoned(),
         create_time: Some(timestamp(session.created)),
@@ -234,26 +241,35 @@ pub(in crate::rpc) fn session(instance: &InstanceId, view: &SessionView) -> api:
     }
 }
 
-fn binding(binding: &Binding, lease: Option<LeaseView>) -> api::ContextBinding {
+fn binding(binding: &Binding, lease: Option<LeaseView>, sight: &Sight) -> api::ContextBinding {
+    let (thread_id, principal) = names(&binding.owner, sight);
     api::ContextBinding {
-        thread_id: binding.owner.thread().as_str().to_owned(),
+        thread_id,
         context: binding.context.get(),
         fencing_token: binding.token.get(),
         set_time: Some(timestamp(binding.since)),
         lease_ttl: lease.and_then(|lease| duration(lease.ttl)),
         lease_remaining: lease.and_then(|lease| duration(lease.remaining)),
-        principal: binding.owner.principal().as_str().to_owned(),
+        principal,
     }
 }
 
-fn transaction_binding(transaction: &Transaction) -> api::TransactionBinding {
+fn transaction_binding(transaction: &Transaction, sight: &Sight) -> api::TransactionBinding {
     use api::transaction_binding::Owner;
     let (owner, principal) = match transaction.bound_to() {
-        TransactionOwner::Context(word) => (Owner::Context(word.get()), String::new()),
-        TransactionOwner::Thread(owner) => (
-            Owner::ThreadId(owner.thread().as_str().to_owned()),
-            owner.principal().as_str().to_owned(),
-        ),
+        TransactionOwner::Context(word) => (Some(Owner::Context(word.get())), String::new()),
+        TransactionOwner::Thread(owner) => {
+            let (thread, principal) = names(owner, sight);
+            ((!thread.is_empty()).then_some(Owner::ThreadId(thread)), principal)
+        }
     };
-    api::TransactionBinding { owner: Some(owner), principal }
+    api::TransactionBinding { owner, principal }
+}
+
+/// What a thread and its principal are called; nothing to whoever may not know.
+fn names(owner: &Owner, sight: &Sight) -> (String, String) {
+    if !sight.sees(owner.principal()) {
+        return (String::new(), String::new());
+    }
+    (owner.thread().as_str().to_owned(), owner.principal().as_str().to_owned())
 }

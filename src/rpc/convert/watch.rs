@@ -7,6 +7,7 @@ use crate::domain::watch::{Cause, Told};
 use crate::engine::sessions::Watched;
 use crate::proto::api;
 use crate::proto::api::session_event::Cause as Word;
+use crate::rpc::access::Sight;
 use crate::rpc::convert::{Fields, Parse, session, session_filter, timestamp};
 
 /// A wish to watch the sessions of an instance.
@@ -30,12 +31,15 @@ impl Parse for api::WatchSessionsRequest {
 /// What a watch tells, on the wire.
 pub(in crate::rpc) fn watched(
     instance: &InstanceId,
+    sight: &Sight,
     watched: &Watched,
 ) -> api::WatchSessionsResponse {
     let event = match watched {
-        Watched::Present(revision, view) => snapshot(*revision, Some(session(instance, view))),
+        Watched::Present(revision, view) => {
+            snapshot(*revision, Some(session(instance, sight, view)))
+        }
         Watched::UpTo(revision) => snapshot(*revision, None),
-        Watched::Event(told) => event(instance, told),
+        Watched::Event(told) => event(instance, sight, told),
     };
     api::WatchSessionsResponse { event: Some(event) }
 }
@@ -49,14 +53,15 @@ fn snapshot(revision: Revision, session: Option<api::Session>) -> api::SessionEv
     }
 }
 
-fn event(instance: &InstanceId, told: &Told) -> api::SessionEvent {
+fn event(instance: &InstanceId, sight: &Sight, told: &Told) -> api::SessionEvent {
     let view: &SessionView = &told.seen.after;
     let (cause, reason) = word(&told.cause);
+    let by = told.by.as_ref().filter(|by| sight.sees(by));
     api::SessionEvent {
         revision: told.revision.get(),
-        session: Some(session(instance, view)),
+        session: Some(session(instance, sight, view)),
         cause: cause.into(),
-        principal: told.by.as_ref().map(Principal::as_str).unwrap_or_default().to_owned(),
+        principal: by.map(Principal::as_str).unwrap_or_default().to_owned(),
         reason: reason.map(Reason::as_str).unwrap_or_default().to_owned(),
         time: Some(timestamp(told.time)),
     }

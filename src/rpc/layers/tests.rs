@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
+use crate::rpc::access::Access;
+use crate::rpc::telemetry::tests::observer;
 
 // As gRPC numbers them.
 const OK: i32 = 0;
@@ -29,8 +31,8 @@ type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 /// A layer whose methods are the two above.
 fn layer(panics: &Panics) -> CallLayer {
     let longest = |path: &str| (path != ENDLESS).then_some(CAP);
-    let observer = Observer::new(Arc::new(Ticking::default()), None);
-    CallLayer { longest, panics: panics.clone(), observer }
+    let guard = Guard::new(Access::Open);
+    CallLayer { longest, panics: panics.clone(), observer: observer(), guard }
 }
 
 fn request(path: &str, timeout: Option<&str>) -> Request<()> {
@@ -61,7 +63,7 @@ fn well() -> Frame<Bytes> {
 }
 
 /// The status of an answer, wherever it stands, and how many pieces came before it.
-async fn told(response: Response<Body>) -> (usize, Status) {
+async fn told(response: Response<ObservedBody>) -> (usize, Status) {
     if let Some(status) = Status::from_header_map(response.headers()) {
         return (0, status);
     }

@@ -12,7 +12,7 @@ use crate::domain::call::QueueLimit;
 use crate::domain::id::SessionName;
 use crate::domain::jet_err::JetErr;
 use crate::domain::limits::STATUS_DETAILS_BYTES_MAX;
-use crate::domain::refusal::{Cause, Facts, Quota};
+use crate::domain::refusal::{Cause, Facts, Holder, Quota};
 use crate::domain::session::HowLost;
 use crate::rpc::status::sentence::{rfc3339, seconds};
 use crate::rpc::status::{About, BadField, code, jet_error, watch};
@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) facts: Facts,
     pub(super) bad_fields: Vec<BadField>,
     pub(super) retry: Option<Duration>,
+    /// Further metadata; what is empty is left out.
+    pub(super) also: Vec<(&'static str, String)>,
     pub(super) shortened: Shortened,
 }
 
@@ -75,6 +77,7 @@ impl Answer {
             facts: Facts::default(),
             bad_fields: Vec::new(),
             retry: None,
+            also: Vec::new(),
             shortened: Shortened::No,
         }
     }
@@ -181,7 +184,7 @@ impl Answer {
         put("cause", self.facts.cause.map(|cause| cause.as_str().to_owned()));
         put("instance_state", self.facts.phase.as_ref().map(|phase| phase.as_str().to_owned()));
         if let Some(holder) = &self.facts.holder {
-            put("holder_thread_id", Some(holder.owner.thread().as_str().to_owned()));
+            put("holder_thread_id", holder.thread().map(str::to_owned));
             put("fencing_token", Some(holder.token.to_string()));
             put("held_for", Some(seconds(holder.held_for)));
             put("lease_remaining", holder.lease_remaining.map(seconds));
@@ -190,18 +193,22 @@ impl Answer {
         put("pool_size", self.facts.pool_size.map(|size| size.to_string()));
         if let Some(lost) = &self.facts.lost {
             put("time", Some(rfc3339(lost.time)));
+            let by = lost.by.as_ref().map(|by| self.word(by.as_str()));
             match &lost.how {
                 // Nobody did that.
                 HowLost::LeaseExpired => {}
                 HowLost::Forced(reason) => {
-                    put("by_principal", Some(self.word(lost.by.as_str())));
+                    put("by_principal", by);
                     put("reason", Some(self.word(reason.as_str())));
                 }
-                HowLost::Transferred => put("by_principal", Some(self.word(lost.by.as_str()))),
+                HowLost::Transferred => put("by_principal", by),
             }
         }
         for (key, value) in watch::metadata(&self.facts.watch) {
             put(key, value);
+        }
+        for (key, value) in &self.also {
+            put(key, (!value.is_empty()).then(|| self.word(value)));
         }
         put("truncated", (self.shortened > Shortened::No).then(|| "true".to_owned()));
         pb::ErrorInfo { reason: self.reason.clone(), domain: DOMAIN.to_owned(), metadata }
@@ -225,7 +232,7 @@ impl Answer {
         Some(pb::ResourceInfo {
             resource_type: resource_type.to_owned(),
             resource_name,
-            owner: holder.map_or_else(String::new, |h| h.owner.thread().as_str().to_owned()),
+            owner: holder.and_then(Holder::thread).unwrap_or_default().to_owned(),
             description: String::new(),
         })
     }
@@ -256,7 +263,10 @@ impl Answer {
                 _ if self.facts.pool_size == Some(0) => "no session matches".to_owned(),
                 _ if self.facts.pool_size.is_some() => "no session is free".to_owned(),
                 (Some(_), _) if self.shortened >= Shortened::Repetitions => "held".to_owned(),
-                (Some(holder), _) => format!("held by thread {}", holder.owner.thread()),
+                (Some(holder), _) => match holder.thread() {
+                    Some(thread) => format!("held by thread {thread}"),
+                    None => "held by another principal".to_owned(),
+                },
                 (None, Some(cause)) => cause.as_str().to_owned(),
                 (None, None) => String::new(),
             };

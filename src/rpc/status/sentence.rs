@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::domain::id::Principal;
 use crate::domain::jet_err::JetErr;
 use crate::domain::lifecycle::Phase;
-use crate::domain::refusal::{Cause, Facts, Holder, Ours, Quota};
-use crate::domain::session::{HowLost, Lost};
+use crate::domain::refusal::{Cause, Facts, Holder, Losing, Ours, Quota};
+use crate::domain::session::HowLost;
 use crate::domain::time::Timestamp;
 use crate::rpc::convert::timestamp;
 use crate::rpc::status::{About, watch};
@@ -119,9 +120,13 @@ fn stale(facts: &Facts) -> &'static str {
 
 /// By whom a session is held, since when and how much longer, and how many others want it.
 fn held_by(holder: &Holder, waiting: Option<usize>) -> String {
-    let (thread, token) = (holder.owner.thread(), holder.token);
+    let token = holder.token;
+    let thread = match holder.thread() {
+        Some(thread) => format!("thread {thread}"),
+        None => "another principal".to_owned(),
+    };
     let held_for = seconds(holder.held_for);
-    let mut told = format!("held by thread {thread} under token {token} for {held_for}");
+    let mut told = format!("held by {thread} under token {token} for {held_for}");
     if let Some(remaining) = holder.lease_remaining {
         write!(told, ", with {} left of its lease", seconds(remaining)).expect(STRING);
     }
@@ -134,8 +139,9 @@ fn held_by(holder: &Holder, waiting: Option<usize>) -> String {
 }
 
 /// How a thread lost a session.
-fn how_lost(lost: &Lost, subject: &str) -> String {
-    let (thread, by, time) = (lost.owner.thread(), &lost.by, rfc3339(lost.time));
+fn how_lost(lost: &Losing, subject: &str) -> String {
+    let (thread, time) = (&lost.thread, rfc3339(lost.time));
+    let by = lost.by.as_ref().map_or("another principal", Principal::as_str);
     match &lost.how {
         HowLost::LeaseExpired => {
             format!(

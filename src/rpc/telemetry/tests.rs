@@ -14,6 +14,7 @@ use tracing::{Event, Metadata, Subscriber};
 use super::*;
 use crate::domain::id::Uid;
 use crate::domain::time::Timestamp;
+use crate::rpc::access::{Access, Guard};
 use crate::rpc::layers::{CallLayer, Panics};
 use crate::rpc::telemetry::tally::MethodCalls;
 
@@ -38,7 +39,7 @@ impl Environment for Ticking {
     }
 }
 
-fn observer() -> Observer {
+pub(in crate::rpc) fn observer() -> Observer {
     Observer::new(Arc::new(Ticking::default()), None)
 }
 
@@ -185,7 +186,8 @@ async fn a_panic_is_counted_and_its_line_says_which_call_it_was() {
         Ok(Response::new(Body::empty()))
     });
     let panics = Panics::default();
-    let service = CallLayer::new(panics.clone(), observer.clone()).layer(breaking);
+    let service =
+        CallLayer::new(panics.clone(), observer.clone(), Guard::new(Access::Open)).layer(breaking);
     let mut request = request();
     let headers = request.headers_mut();
     headers.insert("x-request-id", http::HeaderValue::from_static("a-request"));

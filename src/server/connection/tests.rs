@@ -15,7 +15,7 @@ use crate::domain::id::Principal;
 use crate::domain::limits::{
     DRAIN_PREFACE_MS_MAX, DRAIN_QUIET_MS, DRAIN_SILENCE_SECONDS_MAX, SILENCE_SECONDS_MAX,
 };
-use crate::rpc::access::Peer;
+use crate::rpc::access::{Access, Guard, Peer};
 use crate::rpc::layers::{CallLayer, Panics};
 use crate::rpc::telemetry::Observer;
 use crate::server::environment::System;
@@ -26,8 +26,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 
 const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS_MAX);
 /// A quiet moment, and as long as a peer may take to answer a goodbye.
-const GOODBYE: Duration =
-    Duration::from_millis(DRAIN_QUIET_MS + 1_000 * DRAIN_SILENCE_SECONDS_MAX);
+const GOODBYE: Duration = Duration::from_millis(DRAIN_QUIET_MS + 1_000 * DRAIN_SILENCE_SECONDS_MAX);
 
 /// A call that ends when somebody ends it.
 const ENDLESS: &str = "/grpc.health.v1.Health/Watch";
@@ -43,7 +42,13 @@ struct Connection {
 fn serving(routes: Routes, tally: Arc<Tally>) -> Serving {
     let config = Config::new(([127, 0, 0, 1], 0).into());
     let observer = Observer::new(Arc::new(System::new()), None);
-    Serving::new(&config, CallLayer::new(Panics::default(), observer).layer(routes.prepare()), None, tally)
+    Serving::new(
+        &config,
+        CallLayer::new(Panics::default(), observer, Guard::new(Access::Open))
+            .layer(routes.prepare()),
+        None,
+        tally,
+    )
 }
 
 impl Connection {

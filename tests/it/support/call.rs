@@ -55,6 +55,22 @@ pub(crate) async fn ask(
     client.unary(request, path, AsIs).await.map(tonic::Response::into_inner)
 }
 
+/// Any call on any connection, with the first message of its answer, if it has one; what more there is
+/// is not waited for.
+pub(crate) async fn first(
+    channel: Channel,
+    path: &str,
+    request: Request<Bytes>,
+) -> Result<Option<Bytes>, Status> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let path = PathAndQuery::try_from(path).expect("a path");
+    let (metadata, extensions, message) = request.into_parts();
+    let messages = tokio_stream::once(message);
+    let request = Request::from_parts(metadata, extensions, messages);
+    client.streaming(request, path, AsIs).await?.into_inner().message().await
+}
+
 /// Every call that names the session, by `thread` where it has one.
 pub(crate) fn on_session(name: &str, thread: &str) -> Vec<Call> {
     let (session, thread_id) = (name.to_owned(), thread.to_owned());

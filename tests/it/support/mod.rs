@@ -10,6 +10,7 @@
 //! - `metrics`: what a server tells monitors, asked by hand
 //! - `secured`: a guard in front of a real one, with TLS and tokens
 //! - `certificates`: authorities, and what they sign
+//! - `ruled`: servers that tell their callers apart, and clients with a token
 //! - `refusal`: what a refused client is told
 //! - `taking`: taking sessions with all that a client can ask for
 
@@ -23,6 +24,7 @@ pub(crate) mod front;
 pub(crate) mod metrics;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod ruled;
 pub(crate) mod secured;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -2,6 +2,7 @@
 
 use super::super::scripted::Fate;
 use super::*;
+use crate::domain::access::Scope;
 use crate::domain::jet_err::JetErr;
 
 async fn delete(world: &World, id: &str, asker: Asker) -> Result<(), i32> {
@@ -52,7 +53,7 @@ async fn an_id_names_one_call_also_when_the_instance_is_gone() {
     assert!(reused(world.engine.delete(name("a"), again("c", 1)).await));
     assert!(reused(world.engine.create(wanted("a"), again("d", 1)).await));
     assert!(reused(world.engine.create(wanted("a"), again("c", 2)).await));
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +64,7 @@ async fn a_create_is_answered_by_a_server_that_was_started_after_the_delete() {
     assert_eq!(world.delete("a").await, Ok(()));
     let world = world.restarted().await;
     assert_eq!(world.engine.create(wanted("a"), again("c", 1)).await, Ok(first.clone()));
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
     let second = world.create("a").await.unwrap();
     assert_eq!(world.engine.create(wanted("a"), again("c", 1)).await, Ok(first.clone()));
     assert_eq!(world.view("a").record.uid, second.record.uid);
@@ -81,7 +82,7 @@ async fn a_delete_that_was_refused_is_decided_afresh() {
     assert_eq!(world.phase("a"), Phase::Created);
 
     assert_eq!(delete(&world, "a", again("r", 1)).await, Ok(()));
-    assert!(world.engine.instances(None, 10).is_empty());
+    assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +118,7 @@ async fn a_delete_whose_answer_was_lost_with_the_server_is_answered_by_the_next(
 
         assert_eq!(delete(&world, "a", again("r", 1)).await, Ok(()));
 
-        assert!(world.engine.instances(None, 10).is_empty());
+        assert!(world.engine.instances(&Scope::All, None, 10).is_empty());
         world.create("a").await.unwrap();
         assert_eq!(delete(&world, "a", again("r", 1)).await, Ok(()));
         assert_eq!(world.phase("a"), Phase::Created);
