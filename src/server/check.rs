@@ -118,6 +118,7 @@ mod tests {
     fn every_file_and_directory_is_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().join("there");
+        let nothing = there.display().to_string();
         fs::write(&there, "").unwrap();
         let mut config = config(dir.path());
         config.listen.push(Listen::Unix(dir.path().join("socket")));
@@ -134,12 +135,15 @@ mod tests {
         assert_eq!(
             told(&config),
             [
-                format!("tls.key: /nowhere/key: cannot be read: {missing}"),
-                format!("tls.client_ca: {}: is not a file", dir.path().display()),
-                format!("auth.policy: /nowhere/policy: cannot be read: {missing}"),
+                format!(
+                    "tls.certificate: {nothing}: the file holds nothing that is PEM, no certificate"
+                ),
+                format!("tls.key: /nowhere/key: the file cannot be read: {missing}"),
+                format!("tls.client_ca: {}: this is no file", dir.path().display()),
+                format!("auth.policy: /nowhere/policy: the file cannot be read: {missing}"),
                 format!("listen: /nowhere/socket: {missing}"),
             ]
         );
-        assert_eq!(files(&config).map_err(|Mistakes(mistakes)| mistakes.len()), Err(3));
+        assert_eq!(files(&config).map_err(|Mistakes(mistakes)| mistakes.len()), Err(4));
     }
 }

@@ -30,6 +30,12 @@ impl World {
         self.dir.path().join(name)
     }
 
+    /// Writes a policy that anybody could live with, and this remark.
+    fn write_policy(&self, name: &str, remark: &str) {
+        let rule = "[[rule]]\nprincipals = ['anonymous']\ninstances = ['*']\nroles = ['use']";
+        self.write(name, &format!("{rule} # {remark}\n"));
+    }
+
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
@@ -97,7 +103,7 @@ fn a_symbolic_link_that_is_swapped_is_a_change() {
     let policy = world.path("policy.toml");
     for (version, text) in [("..1", "first"), ("..2", "other")] {
         fs::create_dir(world.path(version)).unwrap();
-        world.write(&format!("{version}/policy.toml"), text);
+        world.write_policy(&format!("{version}/policy.toml"), text);
     }
     symlink("..1", world.path("..data")).unwrap();
     symlink("..data/policy.toml", &policy).unwrap();
@@ -116,7 +122,7 @@ fn a_symbolic_link_that_is_swapped_is_a_change() {
 fn a_file_that_a_reload_names_for_the_first_time_is_watched_from_then_on() {
     let world = World::new("");
     for name in ["one", "two"] {
-        world.write(name, "p");
+        world.write_policy(name, "p");
     }
     let policy = |name: &str| format!("auth.policy = \"{}\"", world.path(name).display());
     world.write("f.toml", &policy("one"));
@@ -125,11 +131,11 @@ fn a_file_that_a_reload_names_for_the_first_time_is_watched_from_then_on() {
     world.write("f.toml", &policy("two"));
     reloader.reload();
     assert_eq!(world.given(), 1);
-    world.write("two", "longer");
+    world.write_policy("two", "longer");
     reloader.look();
     reloader.look();
     assert_eq!(world.given(), 2);
-    world.write("one", "nobody reads it any more");
+    world.write_policy("one", "nobody reads it any more");
     reloader.look();
     reloader.look();
     assert_eq!(world.given(), 2);

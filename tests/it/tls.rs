@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jet_session::config::{ClientAuth, Clients, Config, Listen, Tls, TlsVersion};
@@ -59,8 +60,20 @@ impl Secrets {
         })
     }
 
+    /// Rules under which the worker and whoever shows nothing may do everything.
+    fn policy(&self) -> PathBuf {
+        let rule = "[[rule]]\nprincipals = ['*', 'anonymous']\n\
+                    instances = ['*']\nroles = ['admin']\n";
+        self.write("policy.toml", rule);
+        self.dir.path().join("policy.toml")
+    }
+
     async fn start(&self, auth: Option<ClientAuth>) -> TestServer {
-        TestServer::start_apart(|config| config.tls = self.settings(auth)).await
+        TestServer::start_apart(|config| {
+            config.tls = self.settings(auth);
+            config.auth.policy = auth.map(|_| self.policy());
+        })
+        .await
     }
 
     /// A client of tonic's.
@@ -217,6 +230,7 @@ async fn a_socket_in_the_file_system_stays_in_plaintext() {
     let path = secrets.dir.path().join("socket");
     let _server = TestServer::start_apart(|config| {
         config.tls = secrets.settings(Some(ClientAuth::Require));
+        config.auth.policy = Some(secrets.policy());
         config.listen.push(Listen::Unix(path.clone()));
     })
     .await;

@@ -22,8 +22,9 @@ const OK: i32 = 0;
 const DEADLINE_EXCEEDED: i32 = 4;
 const INTERNAL: i32 = 13;
 
-const CAPPED: &str = "/test.Service/Capped";
-const ENDLESS: &str = "/test.Service/Endless";
+// Of those that there are: the guard lets no others in.
+const CAPPED: &str = "/jet.session.v1.SessionService/GetSession";
+const ENDLESS: &str = "/grpc.health.v1.Health/Watch";
 const CAP: Duration = Duration::from_secs(60);
 
 type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;

@@ -199,7 +199,7 @@ async fn calls_in_flight_keep_a_drain_waiting() {
 
     send(&mut connection.wire, &Frame::reset(1)).await;
 
-    connection.ends_after(GOODBYE).await.unwrap();
+    timeout(GOODBYE, &mut connection.served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
