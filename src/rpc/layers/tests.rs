@@ -185,17 +185,20 @@ impl Drop for Fragile {
     }
 }
 
-/// A service that breaks in the way that the path says.
+/// The header that says how a call breaks.
+const HOW: &str = "how";
+
+/// A service that breaks in the way that the request says.
 fn fragile(request: &Request<Incoming>) -> Answering {
-    match request.uri().path() {
-        "/test.Service/AtOnce" => panic!("a secret"),
-        "/test.Service/Later" => Box::pin(async {
+    match request.headers()[HOW].to_str().unwrap() {
+        "AtOnce" => panic!("a secret"),
+        "Later" => Box::pin(async {
             tokio::task::yield_now().await;
             panic!("a {}", "secret")
         }),
-        "/test.Service/First" => broken_after(0),
-        "/test.Service/InTheMiddle" => broken_after(3),
-        "/test.Service/Twice" => {
+        "First" => broken_after(0),
+        "InTheMiddle" => broken_after(3),
+        "Twice" => {
             let fragile = Fragile;
             let frames = stream::poll_fn(move |_| {
                 let _held = &fragile;
@@ -242,7 +245,8 @@ async fn connection(panics: &Panics) -> (h2::client::SendRequest<Bytes>, [JoinHa
 
 /// Makes a call; answers how many bytes came, and the status.
 async fn call(streams: &h2::client::SendRequest<Bytes>, method: &str) -> (usize, Status) {
-    let request = Request::post(format!("http://localhost/test.Service/{method}"))
+    let request = Request::post(format!("http://localhost{CAPPED}"))
+        .header(HOW, method)
         .header("x-request-id", "id-7")
         .body(())
         .unwrap();
