@@ -23,8 +23,8 @@ pub static KEYS: &[Key] = &[
         .default("127.0.0.1:50051")
         .why(
             "Port 0 lets the system choose. Other machines cannot reach the loopback address; for any other \
-             either `tls.certificate` or `insecure` is needed. A socket in the file system is as open as its \
-             directory.",
+             either `tls.certificate` or `insecure` is needed. A socket in the file system is for the server's user \
+             and group, and as open as its directory.",
         ),
     Key::new("insecure", Kind::Switch, "", "Allow plaintext on an address that other machines can reach")
         .default("false")

@@ -52,6 +52,7 @@ use crate::rpc::access::caller::{Barred, Visitor, warn};
 use crate::rpc::access::credential::identify;
 use crate::rpc::method::{self, Method};
 use crate::rpc::status::{self, About};
+use crate::rpc::telemetry::LoggedCall;
 
 pub(super) use caller::{Caller, Denied, Entry, Sight, Wish};
 pub(super) use credential::Stranger;
@@ -102,7 +103,8 @@ impl Rules {
         if !self.policy.knows(&principal) {
             return Err(Stranger::ShowsNothing);
         }
-        Ok(Visitor { principal, shown, method, act: None })
+        let logged = LoggedCall::default();
+        Ok(Visitor { principal, shown, method, act: None, logged })
     }
 
     /// Whether the visitor could do somewhere what it came for.
@@ -182,7 +184,7 @@ impl Guard {
                     return Err(status::unknown_method(request.uri().path(), about));
                 }
                 rules.is_of_use(&visitor).map_err(|denied| {
-                    warn(&denied, method, about.request_id.as_ref());
+                    warn(&denied, method, &LoggedCall::of(request.extensions()));
                     Barred::Denied(denied).status(about)
                 })?;
                 visitor
@@ -191,8 +193,9 @@ impl Guard {
         let acting = method.filter(|method| may_be_act(method)).map(|method| {
             let act = Act::default();
             visitor.act = Some(act.clone());
-            let request_id = about.request_id.clone();
-            Acting::new(act, visitor.principal.clone(), method.name, request_id)
+            visitor.logged = LoggedCall::of(request.extensions());
+            let logged = visitor.logged.clone();
+            Acting::new(act, visitor.principal.clone(), method.name, logged)
         });
         request.extensions_mut().insert(visitor);
         Ok(acting)

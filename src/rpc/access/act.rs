@@ -6,7 +6,7 @@ use http::Response;
 use tonic::Status;
 
 use crate::domain::id::{InstanceId, Principal};
-use crate::rpc::layers::RequestId;
+use crate::rpc::telemetry::LoggedCall;
 
 /// A call that may turn out to be an operator's act. It is one when it has been allowed as such.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub(in crate::rpc) struct Acting {
     act: Act,
     principal: Principal,
     method: &'static str,
-    request_id: Option<RequestId>,
+    logged: LoggedCall,
     told: bool,
 }
 
@@ -35,9 +35,9 @@ impl Acting {
         act: Act,
         principal: Principal,
         method: &'static str,
-        request_id: Option<RequestId>,
+        logged: LoggedCall,
     ) -> Self {
-        Self { act, principal, method, request_id, told: false }
+        Self { act, principal, method, logged, told: false }
     }
 
     /// The call was answered, or its answer has begun.
@@ -59,7 +59,8 @@ impl Acting {
                 principal = self.principal.as_str(),
                 method = self.method,
                 instance = instance.as_str(),
-                request_id = self.request_id.as_ref().map(RequestId::as_str),
+                request_id = self.logged.request_id(),
+                trace_id = self.logged.trace_id(),
                 outcome,
                 "an operator acted"
             );

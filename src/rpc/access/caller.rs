@@ -16,6 +16,7 @@ use crate::rpc::access::{Access, Guard, Rules};
 use crate::rpc::layers::RequestId;
 use crate::rpc::method::{self, Method};
 use crate::rpc::status::{self, About};
+use crate::rpc::telemetry::LoggedCall;
 
 /// Who came in at the door, and for what.
 #[derive(Debug, Clone)]
@@ -25,13 +26,15 @@ pub(super) struct Visitor {
     /// Nothing where nobody is kept from anything: then it need not be known.
     pub(super) method: Option<&'static Method>,
     pub(super) act: Option<Act>,
+    /// What the log is told of the call, if it may be an operator's act.
+    pub(super) logged: LoggedCall,
 }
 
 impl Visitor {
     /// Somebody who is kept from nothing.
     pub(super) fn anybody(method: Option<&'static Method>) -> Self {
         let (principal, shown) = (Principal::anonymous(), Shown::Nothing);
-        Self { principal, shown, method, act: None }
+        Self { principal, shown, method, act: None, logged: LoggedCall::default() }
     }
 }
 
@@ -250,7 +253,7 @@ impl Entry {
         };
         judged.map_err(|barred| {
             if let Barred::Denied(denied) = &barred {
-                warn(denied, method, about.request_id.as_ref());
+                warn(denied, method, &self.visitor.logged);
             }
             barred.status(about)
         })
@@ -289,18 +292,15 @@ impl Entry {
 }
 
 /// Tells the log of an operator's act that was refused.
-pub(super) fn warn(
-    denied: &Denied,
-    method: Option<&'static Method>,
-    request_id: Option<&RequestId>,
-) {
+pub(super) fn warn(denied: &Denied, method: Option<&'static Method>, logged: &LoggedCall) {
     if denied.role.is_operators() {
         tracing::warn!(
             principal = denied.principal.as_str(),
             method = method.map(|method| method.name),
             instance = denied.instance.as_ref().map(InstanceId::as_str),
             role = denied.role.as_str(),
-            request_id = request_id.map(RequestId::as_str),
+            request_id = logged.request_id(),
+            trace_id = logged.trace_id(),
             "an operator's act was refused"
         );
     }

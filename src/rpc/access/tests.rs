@@ -314,6 +314,7 @@ impl<'a> MakeWriter<'a> for Lines {
 fn act(guard: &Guard, name: &str, wish: Wish, answer: Option<http::Response<()>>) {
     let mut request = request(name, true);
     let request_id = request_id("r-1");
+    request.extensions_mut().insert(request_id.clone());
     let about = About { request_id: Some(request_id), ..about("main") };
     let Ok(acting) = guard.admit(&mut request, &about) else { return };
     let caller = guard.entry(request.extensions(), &about).unwrap().caller(None, about, wish);
