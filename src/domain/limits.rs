@@ -51,7 +51,7 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 pub const RETRY_WINDOW_SECONDS: u64 = 15 * 60;
 
 /// Answers that are kept for retries, per principal and instance; the oldest goes first. Each takes some
-/// 250 bytes, also one that is a thousand sessions.
+/// 290 bytes, also one that is a thousand sessions.
 pub const RETRY_ANSWERS_MAX: usize = 1_048_576;
 
 /// Answers that the record of an instance keeps for retries of calls on the instance itself; the oldest goes
@@ -139,7 +139,7 @@ pub const WAITERS_PER_SESSION_MAX: usize = 1_024;
 /// Calls that may wait for the sessions of a pool.
 pub const WAITERS_PER_POOL_MAX: usize = 65_536;
 
-/// Calls that may wait on one server, some 100 MiB with their streams.
+/// Calls that may wait on one server, some 800 MiB with their streams.
 pub const WAITERS_MAX: usize = 100_000;
 
 /// Streams of a connection that waiting calls leave free, so that a Reset can always be opened.
