@@ -10,10 +10,10 @@
 //!    an unknown token, a certificate that names nobody. UNAUTHENTICATED, `CREDENTIALS_INVALID`.
 //! 2. **`anonymous` is nobody** unless a rule names it, exactly; `*` does not. UNAUTHENTICATED,
 //!    `CREDENTIALS_MISSING`. Methods that do not exist are told to those who are known.
-//! 3. **At the door** ([`Guard::admit`], before the message is read) whoever has the role of the method for no
-//!    instance at all is turned away; **when the request is understood** ([`Entry::caller`]) whoever has not got it
+//! 3. **At the door** (`Guard::admit`, before the message is read) whoever has the role of the method for no
+//!    instance at all is turned away; **when the request is understood** (`Entry::caller`) whoever has not got it
 //!    for the instance that is named. PERMISSION_DENIED, `ROLE_MISSING`, in the same bytes whether the
-//!    instance exists or not: nobody has looked yet. So a handler gets a [`Caller`] from a check only.
+//!    instance exists or not: nobody has looked yet. So a handler gets a `Caller` from a check only.
 //! 4. **Calls that span instances** take a [`Scope`](crate::domain::access::Scope) from the caller: they touch and
 //!    show what is inside it, as if there was nothing else.
 //! 5. **A session is handed to another principal** only if that one may use it there; nobody else could ever let
@@ -21,7 +21,7 @@
 //! 6. **EndSession** takes `use`, and with `force` instead `operate`.
 //! 7. **Health** of the server and its services is open to everybody, that of an instance takes `observe`.
 //! 8. **Who may not observe** an instance learns there of nobody else: neither names of other principals nor of
-//!    their threads stand in its refusals and answers ([`Sight`]).
+//!    their threads stand in its refusals and answers (`Sight`).
 //! 9. **What lasts** (streams, and calls that wait) is looked at again when the rules or the tokens change, and
 //!    ends with the same statuses.
 //! 10. **Operators' acts** are logged at `info` with their outcome, refused ones at `warn`. Nothing else is.
@@ -155,14 +155,14 @@ impl Guard {
         self.shared.changes.subscribe()
     }
 
-    /// Lets a call in, or says why not; what has no row among the methods is served to nobody. The answer is
+    /// Lets a call of a method in, or says why not; what has no row among the methods is served to nobody. The answer is
     /// to be told to what comes back.
     pub(super) fn admit<B>(
         &self,
+        method: Option<&'static Method>,
         request: &mut Request<B>,
         about: &About,
     ) -> Result<Option<Acting>, Status> {
-        let method = Method::of(request.uri().path());
         let mut visitor = match &**self.access() {
             // Whoever comes in without a visitor is anybody; to know the method is of use only to what lasts
             // until the rules have changed, and to acts.

@@ -72,8 +72,8 @@ impl RequestId {
 /// Puts [`Calls`] around a service.
 #[derive(Debug, Clone)]
 pub struct CallLayer {
-    /// How long a call of the method with a path may take.
-    longest: fn(&str) -> Option<Duration>,
+    /// How long a call of a method may take.
+    longest: fn(Option<&Method>) -> Option<Duration>,
     panics: Panics,
     observer: Observer,
     guard: Guard,
@@ -122,6 +122,7 @@ where
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let CallLayer { longest, panics, observer, guard } = self.layer.clone();
+        let method = Method::of(request.uri().path());
 
         let span = tracing::debug_span!(
             "call",
@@ -133,7 +134,7 @@ where
             trace_id = Empty,
             jet_error = Empty,
         );
-        let observed = observer.begin(Method::of(request.uri().path()), &mut request);
+        let observed = observer.begin(method, &mut request);
         if let Some(trace) = observed.trace() {
             span.record("trace_id", tracing::field::display(trace));
         }
@@ -144,7 +145,7 @@ where
         }
         let uri = request.uri().clone();
         let underway = request.extensions().get::<WaitingRoom>().map(WaitingRoom::begin);
-        let timer = deadline::allowed(request.headers(), longest(uri.path())).map(|allowed| {
+        let timer = deadline::allowed(request.headers(), longest(method)).map(|allowed| {
             let allowed = allowed?;
             // It runs from now on, and not only when the handler does.
             let over = tokio::time::sleep(allowed);
@@ -156,7 +157,7 @@ where
         });
         let logged = LoggedCall::of(request.extensions());
         let about = About { request_id, ..About::default() };
-        let admitted = guard.admit(&mut request, &about);
+        let admitted = guard.admit(method, &mut request, &about);
         let call = async move {
             let mut deadline = None;
             // A handler may also break before it has a future.

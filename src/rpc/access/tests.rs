@@ -67,7 +67,7 @@ fn made(
         assert_eq!(info.domain, "jet.session.v1");
         info.reason.clone()
     };
-    guard.admit(&mut request, &about).map_err(reason)?;
+    guard.admit(Method::of(request.uri().path()), &mut request, &about).map_err(reason)?;
     let entry = guard.entry(request.extensions(), &about).map_err(reason)?;
     entry.caller(None, about, wish).map_err(reason)
 }
@@ -98,7 +98,12 @@ fn where_nothing_is_configured_everybody_may_do_everything() {
         assert!(matches!(caller.scope(), Scope::All));
     }
     let mut plain = request("SetSessionContext", false);
-    assert!(guard.admit(&mut plain, &About::default()).unwrap().is_none());
+    assert!(
+        guard
+            .admit(Method::of(plain.uri().path()), &mut plain, &About::default())
+            .unwrap()
+            .is_none()
+    );
     assert!(plain.extensions().is_empty(), "a plain call carries nothing");
 }
 
@@ -108,7 +113,7 @@ fn nobody_comes_in_but_by_the_door() {
     let mut request = request("SetSessionContext", true);
     let entered = guard.entry(request.extensions(), &about("main"));
     assert!(entered.is_err(), "the door was passed by");
-    guard.admit(&mut request, &about("main")).unwrap();
+    guard.admit(Method::of(request.uri().path()), &mut request, &about("main")).unwrap();
     assert!(guard.entry(request.extensions(), &about("main")).is_ok());
 }
 
@@ -316,7 +321,9 @@ fn act(guard: &Guard, name: &str, wish: Wish, answer: Option<http::Response<()>>
     let request_id = request_id("r-1");
     request.extensions_mut().insert(request_id.clone());
     let about = About { request_id: Some(request_id), ..about("main") };
-    let Ok(acting) = guard.admit(&mut request, &about) else { return };
+    let Ok(acting) = guard.admit(Method::of(request.uri().path()), &mut request, &about) else {
+        return;
+    };
     let caller = guard.entry(request.extensions(), &about).unwrap().caller(None, about, wish);
     if let (Some(acting), Some(answer)) = (acting, answer) {
         acting.answered(&answer);

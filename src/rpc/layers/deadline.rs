@@ -15,10 +15,10 @@ use crate::rpc::status::{self, About, BadField};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// How long a call of the method with this path may take; nothing for a stream without an end.
-pub(super) fn longest(path: &str) -> Option<Duration> {
+/// How long a call of this method may take; nothing for a stream without an end.
+pub(super) fn longest(method: Option<&Method>) -> Option<Duration> {
     // What does not exist is answered at once.
-    Method::of(path).map_or(Some(Duration::from_secs(CALL_SECONDS_MAX)), |method| method.longest)
+    method.map_or(Some(Duration::from_secs(CALL_SECONDS_MAX)), |method| method.longest)
 }
 
 /// The shorter of what the client says and what the method may take.
@@ -33,8 +33,8 @@ pub(super) fn allowed(
 }
 
 /// When the answer to a call must have arrived: after the metadata `grpc-timeout`, or after as long as its method
-/// may take if that is sooner. Handlers find it among the request's extensions: a call that waits leaves in time, and a stream lives on when its call has been
-/// answered.
+/// may take if that is sooner. Handlers find it among the request's extensions: a call that waits leaves in time,
+/// and a stream lives on when its call has been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(pub(super) Instant);
 
