@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{Request, Response};
@@ -10,10 +11,12 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
+use crate::domain::limits::DRAIN_QUIET_MS_MAX;
 use crate::engine::Engine;
 
 /// A service that is told, once the server drains, that its clients have said all: it answers what was asked,
-/// ends its streams, and no connection stays open for their sake.
+/// ends its streams, and no connection stays open for their sake. A moment later than it drains: grpcurl asks what
+/// the details of a status are when it has come, and a drain ends watches with one.
 #[derive(Debug, Clone)]
 pub struct EndsWithServer<S> {
     inner: S,
@@ -45,7 +48,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
         let engine = self.engine.clone();
-        let drained = Box::pin(async move { engine.drained().await });
+        let drained = Box::pin(async move {
+            engine.drained().await;
+            tokio::time::sleep(Duration::from_millis(DRAIN_QUIET_MS_MAX)).await;
+        });
         let request = request
             .map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(drained))));
         self.inner.call(request)
