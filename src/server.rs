@@ -34,7 +34,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tower::Layer;
 
-use crate::config::{Config, Listen, Mistakes, StoreKind};
+use crate::config::{Config, Listen, Mistake, Mistakes, StoreKind};
 use crate::domain::id::{InstanceId, Labels, Principal};
 use crate::domain::instance::Durability;
 use crate::domain::limits::{CLOSE_SECONDS_MAX, LOG_FORMAT, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
@@ -182,11 +182,8 @@ fn run_with(
         // From here on SIGHUP does not end the process.
         let reload = reload.map(|reload| reload.begin(config)).transpose();
         let reload = reload.map_err(ServerError::Runtime)?;
-        check::files(config).map_err(ServerError::Configuration)?;
-        let tls = Tls::load(config).map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
-        let tls = tls.map(Arc::new);
-        let guard = access::load(config).map(Guard::new);
-        let guard = guard.map_err(|wrong| ServerError::Configuration(Mistakes(wrong)))?;
+        let (tls, access) = loaded(Tls::load(config), access::load(config))?;
+        let (tls, guard) = (tls.map(Arc::new), Guard::new(access));
         let mut listeners = Vec::with_capacity(config.listen.len());
         for place in &config.listen {
             listeners.push(Listener::bind(place).await?);
@@ -245,6 +242,20 @@ fn run_with(
     // Does not wait for a disk that does not answer.
     runtime.shutdown_background();
     ended
+}
+
+/// What was read of both, or everything that is wrong with either.
+fn loaded<T, A>(
+    tls: Result<T, Vec<Mistake>>,
+    access: Result<A, Vec<Mistake>>,
+) -> Result<(T, A), ServerError> {
+    match (tls, access) {
+        (Ok(tls), Ok(access)) => Ok((tls, access)),
+        (tls, access) => {
+            let wrong = [tls.err(), access.err()].into_iter().flatten().flatten();
+            Err(ServerError::Configuration(Mistakes(wrong.collect())))
+        }
+    }
 }
 
 /// Answers what is in flight, for so long, and closes the store.
